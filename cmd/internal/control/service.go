@@ -1,0 +1,33 @@
+package control
+
+import "context"
+
+// Service is what iscsid does for its clients. Its methods are called
+// concurrently. The context ends when the client goes away or the server
+// stops; a method must return soon after that.
+//
+// An error reaches the client with the code that errcode.Of finds in it. A
+// *Error in its tree is sent as it is.
+type Service interface {
+	// Login makes a session and returns it when its devices are usable. The
+	// check for an existing session and the choice of the new sid are one
+	// atomic step: a login in progress counts (code 15). Cancelling ctx
+	// cancels the login, unless req.NoWait is set: then Login returns as soon
+	// as the login has been started, with the pending session.
+	Login(ctx context.Context, req *LoginRequest) (*Session, error)
+	// Sessions returns the sessions in any order.
+	Sessions(ctx context.Context, q SessionQuery) ([]Session, error)
+	// Session returns one session, pending or not; code 2 if there is none.
+	Session(ctx context.Context, sid int, q SessionQuery) (*Session, error)
+	// Logout ends a session in whatever state it is and returns when its
+	// devices are gone. A pending one is cancelled.
+	Logout(ctx context.Context, sid int) error
+	// Rescan looks for new, vanished, resized and replaced logical units.
+	Rescan(ctx context.Context, sid int) (*RescanResult, error)
+	// Stats returns the counters of a session.
+	Stats(ctx context.Context, sid int) (*Stats, error)
+	// Initiator returns the initiator's name.
+	Initiator(ctx context.Context) (*Initiator, error)
+	// Shutdown asks the process to end. It returns at once.
+	Shutdown(ctx context.Context) error
+}
