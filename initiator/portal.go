@@ -1,0 +1,166 @@
+package initiator
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// DefaultPort is the TCP port of iSCSI registered with IANA.
+const DefaultPort = 3260
+
+// UnknownTPGT is the portal group tag of a portal whose tag is not known.
+const UnknownTPGT = -1
+
+// A Portal is the network address of a target and the portal group it
+// belongs to (RFC 7143 section 4.3.1).
+type Portal struct {
+	// Host is an IPv4 or IPv6 address, the latter without brackets and with
+	// its zone where it has one, or a host name.
+	Host string
+
+	// Port is the TCP port; zero means DefaultPort.
+	Port uint16
+
+	// TPGT is the target portal group tag, 0 to 65535, or UnknownTPGT. The
+	// zero value is tag 0, not "unknown"; ParsePortal sets UnknownTPGT where the
+	// text has none.
+	TPGT int
+}
+
+// ParsePortal parses a portal as it stands in commands, records and
+// TargetAddress keys: "host", "host:port", "host:port,tpgt", "[v6]",
+// "[v6]:port,tpgt", and a bare IPv6 address with or without zone. Port
+// defaults to DefaultPort, the portal group tag to UnknownTPGT.
+func ParsePortal(s string) (Portal, error) {
+	p := Portal{Port: DefaultPort, TPGT: UnknownTPGT}
+	bad := func(reason string) (Portal, error) {
+		return Portal{}, &PortalError{Text: s, Reason: reason}
+	}
+	addr := s
+	if i := strings.LastIndexByte(addr, ','); i >= 0 {
+		n, err := strconv.ParseUint(addr[i+1:], 10, 16)
+		if err != nil {
+			return bad("portal group tag is not a number from 0 to 65535")
+		}
+		p.TPGT = int(n)
+		addr = addr[:i]
+	}
+	port := ""
+	switch {
+	case strings.HasPrefix(addr, "["):
+		end := strings.IndexByte(addr, ']')
+		if end < 0 {
+			return bad("missing ']'")
+		}
+		p.Host = addr[1:end]
+		rest := addr[end+1:]
+		if rest != "" {
+			if rest[0] != ':' {
+				return bad("unexpected text after ']'")
+			}
+			port = rest[1:]
+			if port == "" {
+				return bad("empty port")
+			}
+		}
+		if ip, err := netip.ParseAddr(p.Host); err != nil || !ip.Is6() {
+			return bad("not an IPv6 address between brackets")
+		}
+	case strings.Count(addr, ":") > 1:
+		p.Host = addr
+		if ip, err := netip.ParseAddr(addr); err != nil || !ip.Is6() {
+			return bad("not an IPv6 address")
+		}
+	default:
+		host, after, found := strings.Cut(addr, ":")
+		if found && after == "" {
+			return bad("empty port")
+		}
+		p.Host, port = host, after
+	}
+	if port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return bad("port is not a number from 1 to 65535")
+		}
+		p.Port = uint16(n)
+	}
+	if reason := checkHost(p.Host); reason != "" {
+		return bad(reason)
+	}
+	return p, nil
+}
+
+// checkHost returns why host can be neither an address nor a host name, or "".
+// Hosts come from the wire and end in file names and terminals.
+func checkHost(host string) string {
+	if host == "" {
+		return "empty host"
+	}
+	if len(host) > 253 {
+		return "host name too long"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if z := ip.Zone(); strings.ContainsFunc(z, func(r rune) bool { return !isHostRune(r) }) {
+			return "invalid character in zone"
+		}
+		return ""
+	}
+	if strings.ContainsFunc(host, func(r rune) bool { return !isHostRune(r) }) {
+		return "invalid character in host name"
+	}
+	if strings.HasPrefix(host, "-") || strings.HasPrefix(host, ".") || strings.Contains(host, "..") {
+		return "invalid host name"
+	}
+	return ""
+}
+
+func isHostRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+		r == '-' || r == '.' || r == '_'
+}
+
+// port returns the port with its default.
+func (p Portal) port() uint16 {
+	if p.Port == 0 {
+		return DefaultPort
+	}
+	return p.Port
+}
+
+// Address returns "host:port" with brackets around an IPv6 address, as
+// net.Dial takes it.
+func (p Portal) Address() string {
+	return net.JoinHostPort(p.Host, strconv.Itoa(int(p.port())))
+}
+
+// String returns "host:port" or "host:port,tpgt" with brackets around an IPv6
+// address.
+func (p Portal) String() string {
+	if p.TPGT < 0 {
+		return p.Address()
+	}
+	return p.Address() + "," + strconv.Itoa(p.TPGT)
+}
+
+// IsZero reports whether p names no host.
+func (p Portal) IsZero() bool { return p.Host == "" }
+
+// sameAddress reports whether p and q are the same host and port as text.
+func (p Portal) sameAddress(q Portal) bool {
+	return p.Host == q.Host && p.port() == q.port()
+}
+
+// A PortalError is a text that is not a portal.
+type PortalError struct {
+	Text   string // as given; may hold any byte
+	Reason string
+}
+
+// Error implements error.
+func (e *PortalError) Error() string {
+	return fmt.Sprintf("invalid portal %q: %s", e.Text, e.Reason)
+}
