@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"testing"
 	"testing/iotest"
 
@@ -106,8 +107,8 @@ func TestReaderReadsWhatWriterWrote(t *testing.T) {
 						if err != nil {
 							t.Fatalf("pdu %d: %v", i, err)
 						}
-						if diff := cmp.Diff(want, got); diff != "" {
-							t.Fatalf("pdu %d differs (-want +got):\n%s", i, diff)
+						if !reflect.DeepEqual(want, got) {
+							t.Fatalf("pdu %d differs (-want +got):\n%s", i, cmp.Diff(want, got))
 						}
 					}
 					if _, err := r.Next(); err != io.EOF {
