@@ -1,0 +1,30 @@
+package nodedb
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// writeFileAtomic replaces the file at path by one of mode 0600 with the given
+// text. Readers see the old text or the new one, also after a crash.
+func writeFileAtomic(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
