@@ -96,7 +96,7 @@ func report(res guest.Result, err error) int {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 		return 1
 	case res.ExitCode != 0:
-		fmt.Fprintf(os.Stderr, "guest: exit status %d after %.1f s; its console:\n%s\n",
+		fmt.Fprintf(os.Stderr, "\nguest: exit status %d after %.1f s; its console:\n%s\n",
 			res.ExitCode, res.Elapsed.Seconds(), guest.Tail(res.Console, 60))
 	}
 	return res.ExitCode
