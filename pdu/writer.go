@@ -143,6 +143,16 @@ func (w *Writer) Flush() error {
 		_, err := w.dst.Write(w.slab)
 		return err
 	}
+	w.bufs = w.Buffers()
+	_, err := w.bufs.WriteTo(w.dst)
+	return err
+}
+
+// Buffers returns the bytes waiting for Flush as a list of slices, for callers
+// that write them by themselves, without blocking for example, and then call
+// Reset. Slices and list are valid until Append, Flush or Reset; the list may
+// be modified. Call it once for what was appended.
+func (w *Writer) Buffers() [][]byte {
 	from := 0
 	for _, c := range w.cuts {
 		if c.at > from {
@@ -154,9 +164,7 @@ func (w *Writer) Flush() error {
 	if from < len(w.slab) {
 		w.vecs = append(w.vecs, w.slab[from:])
 	}
-	w.bufs = w.vecs
-	_, err := w.bufs.WriteTo(w.dst)
-	return err
+	return w.vecs
 }
 
 // Reset forgets what was appended and not flushed, and lets go of the
