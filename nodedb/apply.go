@@ -87,6 +87,7 @@ func (tx *Tx) ApplyDiscovery(key DiscoveryKey, found []Found, o ApplyOptions) (*
 	if o.Ops == 0 {
 		o.Ops = OpNew | OpUpdate | OpDelete
 	}
+	o.Config = o.Config.orShipped() // once, not for every record
 	res := &ApplyResult{}
 	seen := make(map[NodeKey]bool, len(found))
 	valid := make([]Found, 0, len(found))

@@ -26,6 +26,7 @@ const (
 	ConfStartup          = "iscsid.startup"
 	ConfSafeLogout       = "iscsid.safe_logout"
 	ConfIPCAuthUID       = "iscsid.ipc_auth_uid"
+	ConfControlGroup     = "iscsid.control_group"
 	ConfMirror           = "nodedb.mirror"
 	ConfKeepNodeSettings = "discovery.keep_node_settings"
 )
@@ -102,7 +103,7 @@ func (c *Config) parseLine(n int, line string) {
 	}
 	// The programs' own keys are found more easily than fields: anywhere in
 	// the line, with or without white space.
-	for _, key := range []string{ConfStartup, ConfSafeLogout, ConfIPCAuthUID, ConfMirror, ConfKeepNodeSettings} {
+	for _, key := range []string{ConfStartup, ConfSafeLogout, ConfIPCAuthUID, ConfControlGroup, ConfMirror, ConfKeepNodeSettings} {
 		if v, ok := lineValue(line, key); ok {
 			if _, dup := c.program[key]; !dup {
 				c.program[key] = v

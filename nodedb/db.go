@@ -92,12 +92,13 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 			}
 			return tx.finish()
 		})
-		if err == nil {
-			// Still under the lock, so that the mirror sees the commits in
-			// their order.
-			tx.mirrorChanges(b)
+		if err != nil && err != errUnchanged {
+			return err
 		}
-		return err
+		// Still under the lock, so that the mirror sees commits in their
+		// order.
+		db.updateMirror(b, &tx.changes)
+		return nil
 	})
 	return db.wrap("write", err)
 }

@@ -98,7 +98,7 @@ func EnsureInitiatorName(ctx context.Context, path string) (Initiator, error) {
 	if err != nil {
 		return Initiator{}, err
 	}
-	if err := writeFileAtomic(path, withInitiatorName(old, name)); err != nil {
+	if err := writeFileAtomic(path, withInitiatorName(old, name), dir); err != nil {
 		return Initiator{}, err
 	}
 	return LoadInitiatorName(path)

@@ -41,7 +41,8 @@ type Tx struct {
 	db *DB
 	b  *bolt.Tx // nil when there is no database yet
 
-	changes changes // for the mirror
+	// changes are what the transaction did; see mirror.go.
+	changes changes
 }
 
 func initSchema(b *bolt.Tx) error {
@@ -66,7 +67,7 @@ func newTx(db *DB, b *bolt.Tx) (*Tx, error) {
 		if err := initSchema(b); err != nil {
 			return nil, err
 		}
-		return &Tx{db: db, b: b}, nil
+		return &Tx{db: db, b: b, changes: changes{any: true, track: db.o.Mirror != ""}}, nil
 	}
 	version, ok := atoi(string(meta.Get(keySchema)))
 	switch {
@@ -80,13 +81,21 @@ func newTx(db *DB, b *bolt.Tx) (*Tx, error) {
 			return nil, fmt.Errorf("%w: no bucket %s", ErrCorrupt, name)
 		}
 	}
-	return &Tx{db: db, b: b}, nil
+	return &Tx{db: db, b: b, changes: changes{track: db.o.Mirror != ""}}, nil
 }
+
+// errUnchanged ends a transaction that did nothing: there is no need to write
+// and sync the file for it.
+var errUnchanged = errors.New("nothing to commit")
 
 // finish is what every transaction that writes does last.
 func (tx *Tx) finish() error {
 	meta := tx.b.Bucket(bucketMeta)
-	tx.changes.generation = bytesSeq(meta.Get(keyGeneration)) + 1
+	tx.changes.generation = bytesSeq(meta.Get(keyGeneration))
+	if !tx.changes.any {
+		return errUnchanged
+	}
+	tx.changes.generation++
 	return meta.Put(keyGeneration, seqBytes(tx.changes.generation))
 }
 
@@ -225,12 +234,12 @@ func (tx *Tx) PutNode(n *Node) error {
 				return err
 			}
 		}
-		tx.changes.removeNode(old)
+		tx.changes.remove(&old.record)
 	}
+	tx.changes.put(&n.record)
 	if err := tx.bucket(bucketNodes).Put(k.encode(), encodeRecord(&n.record, int64(n.TPGT()), FieldName, FieldTPGT, FieldAddress, FieldPort, FieldIfaceName)); err != nil {
 		return err
 	}
-	tx.changes.putNode(n)
 	return tx.link(n)
 }
 
@@ -244,8 +253,9 @@ func (tx *Tx) DeleteNode(k NodeKey) error {
 		if err := tx.unlink(n); err != nil {
 			return err
 		}
-		tx.changes.removeNode(n)
+		tx.changes.remove(&n.record)
 	}
+	tx.changes.any = true
 	return tx.bucket(bucketNodes).Delete(k.encode())
 }
 

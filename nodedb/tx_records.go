@@ -67,7 +67,7 @@ func (tx *Tx) PutDiscovery(d *Discovery) error {
 		}
 		seq = int64(next)
 	}
-	tx.changes.putDiscovery(d)
+	tx.changes.put(&d.record)
 	return b.Put(k.encode(), encodeRecord(&d.record, seq, FieldDiscType, FieldDiscAddress, FieldDiscPort))
 }
 
@@ -84,7 +84,10 @@ func (tx *Tx) DeleteDiscovery(k DiscoveryKey) (removed []NodeRef, err error) {
 			return nil, err
 		}
 	}
-	tx.changes.removeDiscovery(k)
+	if d, err := tx.Discovery(k); err == nil {
+		tx.changes.remove(&d.record)
+	}
+	tx.changes.any = true
 	return removed, tx.bucket(bucketDiscoveries).Delete(k.encode())
 }
 
@@ -136,7 +139,7 @@ func (tx *Tx) PutIface(i *Iface) error {
 	if err := ValidateIface(name); err != nil {
 		return err
 	}
-	tx.changes.putIface(i)
+	tx.changes.put(&i.record)
 	return tx.bucket(bucketIfaces).Put([]byte(name), encodeRecord(&i.record, 0, FieldIfaceName))
 }
 
@@ -181,6 +184,9 @@ func (tx *Tx) DeleteIface(name string, inUse func(NodeKey) bool) (removed []Node
 			return nil, err
 		}
 	}
-	tx.changes.removeIface(name)
+	if i, err := tx.Iface(name); err == nil {
+		tx.changes.remove(&i.record)
+	}
+	tx.changes.any = true
 	return removed, tx.bucket(bucketIfaces).Delete([]byte(name))
 }
