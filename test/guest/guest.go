@@ -195,7 +195,7 @@ func fill(dir string, job Job) error {
 	var script strings.Builder
 	for _, e := range job.Env {
 		name, value, _ := strings.Cut(e, "=")
-		fmt.Fprintf(&script, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+		fmt.Fprintf(&script, "export %s=%s\n", name, quote(value))
 	}
 	script.WriteString(job.Script)
 	if err := os.WriteFile(filepath.Join(dir, ".job"), []byte(script.String()), 0o755); err != nil {

@@ -26,7 +26,9 @@ import (
 	"github.com/goiscsi/goiscsi/test/guest"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	var (
 		pkg    = flag.String("test", "", "run the guest tests of this `package` instead of a script")
 		runRE  = flag.String("run", "", "only the tests that match this `regexp`")
@@ -55,7 +57,11 @@ func main() {
 	switch {
 	case *pkg != "":
 		var cleanup func()
-		job, cleanup, err = guest.TestJob(ctx, job, *pkg, *runRE, *verb)
+		o := guest.TestOptions{Run: *runRE}
+		if *verb {
+			o.Flags = []string{"-test.v"}
+		}
+		job, cleanup, err = guest.TestJob(ctx, job, *pkg, o)
 		defer cleanup()
 	case len(args) > 0:
 		var script []byte
@@ -63,7 +69,7 @@ func main() {
 		job.Script, args = string(script), args[1:]
 	default:
 		flag.Usage()
-		os.Exit(2)
+		return 2
 	}
 	if err == nil && len(args) > 0 {
 		job.Timeout, err = parseTimeout(args[0])
@@ -78,11 +84,9 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
-		os.Exit(2)
+		return 2
 	}
-	code := report(guest.Run(ctx, job))
-	stop()
-	os.Exit(code)
+	return report(guest.Run(ctx, job))
 }
 
 // report shows what failed and returns the exit status.

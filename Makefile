@@ -1,0 +1,106 @@
+# goiscsi: build, test and show. "make help" lists the targets.
+
+# Go is often installed where a bare PATH does not look.
+export PATH := $(PATH):/usr/local/go/bin
+GO ?= go
+
+# The release number stands in internal/version; a release build replaces it.
+VERSION ?=
+LDFLAGS := -s -w $(if $(VERSION),-X github.com/goiscsi/goiscsi/internal/version.Version=$(VERSION))
+COMMANDS := iscsiadm iscsid iscsi-iname iscsi-target
+
+# Tools of the tests, out of the way of what is to be installed.
+TOOLS := dist/tools
+
+FUZZTIME ?= 5s
+# The parts of the suite that "make test" runs; empty means all.
+PARTS ?=
+PKG ?= ./test/kernel
+RUN ?=
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := build
+
+## build: iscsiadm, iscsid, iscsi-iname and iscsi-target as static binaries in bin/
+.PHONY: build
+build:
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(COMMANDS:%=./cmd/%)
+
+## test: everything (unit, real targets, guests, fuzzing for a short time); PARTS="unit guest" for some of it
+.PHONY: test
+test:
+	@mkdir -p $(TOOLS)
+	@$(GO) build -o $(TOOLS)/suite ./test/suite
+	@$(TOOLS)/suite -fuzztime $(FUZZTIME) $(if $(V),-v) $(PARTS)
+
+## unit: go test ./... alone: no root, no network, no packages
+.PHONY: unit
+unit:
+	$(GO) test ./...
+
+## demo: the tutorial from discovery to a checksum verified across logout and login
+.PHONY: demo
+demo: build
+	@test/demo/demo
+
+## bench: measure against qemu-nbd, libiscsi and the kernel's initiator
+.PHONY: bench
+bench: build
+	@test/deps bench
+	@test/bench/run
+
+## guest: run SCRIPT=file as root in a guest with its own kernel, up in two seconds
+.PHONY: guest
+guest: $(TOOLS)/guest
+	@$(TOOLS)/guest $(SCRIPT) $(TIMEOUT)
+
+## guest-test: run the guest tests of PKG=./package, RUN=regexp, V=1 to name each
+.PHONY: guest-test
+guest-test: build $(TOOLS)/guest
+	@$(TOOLS)/guest $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
+
+# The go command knows better than make what is up to date.
+.PHONY: $(TOOLS)/guest
+$(TOOLS)/guest:
+	@test/deps demo
+	@mkdir -p $(TOOLS)
+	@$(GO) build -o $@ ./test/guest/run
+
+## fuzz: every fuzz target for FUZZTIME (default 5s)
+.PHONY: fuzz
+fuzz:
+	@$(MAKE) --no-print-directory test PARTS=fuzz V=1
+
+## cover: coverage of the unit tests, in dist/cover.html
+.PHONY: cover
+cover:
+	@mkdir -p dist
+	$(GO) test -coverpkg=./... -coverprofile=dist/cover.out ./...
+	$(GO) tool cover -html=dist/cover.out -o dist/cover.html
+	@$(GO) tool cover -func=dist/cover.out | tail -n 1
+
+## lint: go vet, staticcheck, and golangci-lint with .golangci.yml
+.PHONY: lint
+lint:
+	$(GO) vet ./...
+	$(GO) vet -tags integration ./...
+	$(GO) vet -tags guest ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCI) run ./...
+
+## fmt: gofmt, in place
+.PHONY: fmt
+fmt:
+	gofmt -w .
+
+## clean: remove what the other targets made
+.PHONY: clean
+clean:
+	rm -rf bin dist
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-12s %s\n", $$1, $$2 }'

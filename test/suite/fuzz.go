@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+)
+
+// fuzzMinimize bounds the time spent on making a failing input smaller: the
+// input that failed is what counts.
+const fuzzMinimize = "10s"
+
+// A fuzzTarget is one Fuzz function, in a binary built for fuzzing.
+type fuzzTarget struct {
+	pkg, dir, binary, name string
+}
+
+// fuzz finds every fuzz target of the tree by itself and runs each for a
+// while, as many at a time as there are processors.
+func fuzz(ctx context.Context, o *options) outcome {
+	tmp, err := os.MkdirTemp("", "suite-fuzz-")
+	if err != nil {
+		return fail(err.Error())
+	}
+	defer os.RemoveAll(tmp)
+	targets, err := fuzzTargets(ctx, tmp)
+	if err != nil {
+		return fail(err.Error())
+	}
+	cache, err := command(ctx, nil, "go", "env", "GOCACHE")
+	if err != nil {
+		return fail(string(cache))
+	}
+	corpus := filepath.Join(strings.TrimSpace(string(cache)), "fuzz")
+
+	var (
+		mu    sync.Mutex // guards total
+		total outcome
+		wg    sync.WaitGroup
+		queue = make(chan fuzzTarget)
+	)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() { // ends when the queue is closed
+			for t := range queue {
+				got := fuzzOne(ctx, t, o, corpus)
+				mu.Lock()
+				total.add(got)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, t := range targets {
+		queue <- t
+	}
+	close(queue)
+	wg.Wait()
+	return total
+}
+
+func fuzzOne(ctx context.Context, t fuzzTarget, o *options, corpus string) outcome {
+	args := []string{
+		"-test.run=^$", "-test.fuzz=^" + t.name + "$", "-test.fuzztime=" + o.fuzzTime.String(),
+		"-test.fuzzminimizetime=" + fuzzMinimize, "-test.parallel=1",
+		"-test.fuzzcachedir=" + filepath.Join(corpus, t.pkg),
+	}
+	out, err := commandIn(ctx, t.dir, nil, t.binary, args...)
+	if err != nil {
+		return fail(fmt.Sprintf("FAIL %s %s: %v\n%s", t.pkg, t.name, err, out))
+	}
+	if o.verbose {
+		fmt.Printf("      pass %s %s: %s\n", t.pkg, t.name, strings.TrimPrefix(lastFuzzLine(out), "fuzz: "))
+	}
+	return pass()
+}
+
+// fuzzTargets builds the test binary of each package that has fuzz targets.
+func fuzzTargets(ctx context.Context, tmp string) ([]fuzzTarget, error) {
+	list, err := command(ctx, nil, "go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}", "./...")
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w\n%s", err, list)
+	}
+	var targets []fuzzTarget
+	for line := range strings.Lines(string(list)) {
+		pkg, dir, ok := strings.Cut(strings.TrimSpace(line), "\t")
+		if !ok {
+			continue
+		}
+		if has, err := hasFuzzTargets(dir); err != nil {
+			return nil, err
+		} else if !has {
+			continue
+		}
+		binary := filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "_"))
+		if out, err := command(ctx, nil, "go", "test", "-c", "-fuzz=.", "-o", binary, pkg); err != nil {
+			return nil, fmt.Errorf("go test -c %s: %w\n%s", pkg, err, out)
+		}
+		names, err := commandIn(ctx, dir, nil, binary, "-test.list=^Fuzz")
+		if err != nil {
+			return nil, fmt.Errorf("%s -test.list: %w\n%s", pkg, err, names)
+		}
+		for name := range strings.Lines(string(names)) {
+			if name = strings.TrimSpace(name); strings.HasPrefix(name, "Fuzz") {
+				targets = append(targets, fuzzTarget{pkg, dir, binary, name})
+			}
+		}
+	}
+	return targets, nil
+}
+
+// hasFuzzTargets looks before building: most packages have none.
+func hasFuzzTargets(dir string) (bool, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return false, err
+	}
+	for _, f := range files {
+		src, err := os.ReadFile(f)
+		if err != nil {
+			return false, err
+		}
+		if bytes.Contains(src, []byte("\nfunc Fuzz")) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// lastFuzzLine is the engine's last progress report.
+func lastFuzzLine(out []byte) string {
+	last := ""
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "fuzz: ") {
+			last = strings.TrimSpace(line)
+		}
+	}
+	return last
+}
