@@ -28,10 +28,7 @@ func fuzz(ctx context.Context, o *options) outcome {
 		return fail(err.Error())
 	}
 	defer os.RemoveAll(tmp)
-	targets, err := fuzzTargets(ctx, tmp)
-	if err != nil {
-		return fail(err.Error())
-	}
+	targets, broken := fuzzTargets(ctx, tmp)
 	cache, err := command(ctx, nil, "go", "env", "GOCACHE")
 	if err != nil {
 		return fail(string(cache))
@@ -40,7 +37,7 @@ func fuzz(ctx context.Context, o *options) outcome {
 
 	var (
 		mu    sync.Mutex // guards total
-		total outcome
+		total = broken
 		wg    sync.WaitGroup
 		queue = make(chan fuzzTarget)
 	)
@@ -79,34 +76,41 @@ func fuzzOne(ctx context.Context, t fuzzTarget, o *options, corpus string) outco
 }
 
 // fuzzTargets builds the test binary of each package that has fuzz targets.
-func fuzzTargets(ctx context.Context, tmp string) ([]fuzzTarget, error) {
+// A package that does not build is a failure in the outcome.
+func fuzzTargets(ctx context.Context, tmp string) (targets []fuzzTarget, broken outcome) {
 	list, err := command(ctx, nil, "go", "list", "-f", "{{.ImportPath}}\t{{.Dir}}", "./...")
 	if err != nil {
-		return nil, fmt.Errorf("go list: %w\n%s", err, list)
+		return nil, fail(fmt.Sprintf("go list: %v\n%s", err, list))
 	}
-	var targets []fuzzTarget
 	for line := range strings.Lines(string(list)) {
 		pkg, dir, ok := strings.Cut(strings.TrimSpace(line), "\t")
 		if !ok {
 			continue
 		}
-		if has, err := hasFuzzTargets(dir); err != nil {
-			return nil, err
-		} else if !has {
-			continue
-		}
-		binary := filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "_"))
-		if out, err := command(ctx, nil, "go", "test", "-c", "-fuzz=.", "-o", binary, pkg); err != nil {
-			return nil, fmt.Errorf("go test -c %s: %w\n%s", pkg, err, out)
-		}
-		names, err := commandIn(ctx, dir, nil, binary, "-test.list=^Fuzz")
+		found, err := packageTargets(ctx, pkg, dir, filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "_")))
 		if err != nil {
-			return nil, fmt.Errorf("%s -test.list: %w\n%s", pkg, err, names)
+			broken.add(fail(err.Error()))
 		}
-		for name := range strings.Lines(string(names)) {
-			if name = strings.TrimSpace(name); strings.HasPrefix(name, "Fuzz") {
-				targets = append(targets, fuzzTarget{pkg, dir, binary, name})
-			}
+		targets = append(targets, found...)
+	}
+	return targets, broken
+}
+
+func packageTargets(ctx context.Context, pkg, dir, binary string) ([]fuzzTarget, error) {
+	if has, err := hasFuzzTargets(dir); err != nil || !has {
+		return nil, err
+	}
+	if out, err := command(ctx, nil, "go", "test", "-c", "-fuzz=.", "-o", binary, pkg); err != nil {
+		return nil, fmt.Errorf("go test -c %s: %w\n%s", pkg, err, out)
+	}
+	names, err := commandIn(ctx, dir, nil, binary, "-test.list=^Fuzz")
+	if err != nil {
+		return nil, fmt.Errorf("%s -test.list: %w\n%s", pkg, err, names)
+	}
+	var targets []fuzzTarget
+	for name := range strings.Lines(string(names)) {
+		if name = strings.TrimSpace(name); strings.HasPrefix(name, "Fuzz") {
+			targets = append(targets, fuzzTarget{pkg, dir, binary, name})
 		}
 	}
 	return targets, nil
