@@ -1,0 +1,103 @@
+//go:build linux
+
+package nbd
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disconnect writes back what the page cache holds, tells the driver to let go,
+// and waits until it has. The sockets must be served meanwhile: the flush goes
+// through them, and the driver ends with NBD_CMD_DISC on each. The device may be
+// open or mounted (see Busy); its users get errors then.
+//
+// When ctx ends before the flush does, Disconnect returns the context's error
+// and the device stays connected: Detach ends it without the flush.
+func (d *Device) Disconnect(ctx context.Context) error {
+	if err := d.ours(); err != nil {
+		return deviceError("disconnect", d.Index, err)
+	}
+	if err := d.flush(ctx); err != nil {
+		return deviceError("flush", d.Index, err)
+	}
+	return d.Detach(ctx)
+}
+
+// Detach tells the driver to let go of the device, and waits until it has.
+// Requests in flight and pages that were not written back are lost with an
+// error to their users. It succeeds when the device is gone already.
+func (d *Device) Detach(ctx context.Context) error {
+	switch err := d.ours(); {
+	case errors.Is(err, ErrNoDevice):
+		return nil
+	case err != nil:
+		return deviceError("disconnect", d.Index, err)
+	}
+	// The driver's answer to a device that vanished just now is EINVAL or
+	// ENODEV; whether it is gone is seen below in any case.
+	_, err := d.c.execute(ctx, genlDisconnect, &genlRequest{index: ptr(uint32(d.Index))}, true)
+	if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENODEV) {
+		return deviceError("disconnect", d.Index, err)
+	}
+	// sysfs attributes of the driver notify nobody, so look, ever less often.
+	for delay := time.Millisecond; ; delay = min(2*delay, 100*time.Millisecond) {
+		if err := d.ours(); err != nil {
+			// Gone, or connected anew by somebody else.
+			return nil
+		}
+		if err := wait(ctx, delay); err != nil {
+			return deviceError("disconnect", d.Index, err)
+		}
+	}
+}
+
+// flush writes back the device's dirty pages and empties its write cache. It
+// does so in a goroutine, because the system call cannot be interrupted; one that
+// is stuck ends when the device is detached.
+func (d *Device) flush(ctx context.Context) error {
+	select {
+	case d.flushing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := flushDevice(d.Path())
+		<-d.flushing
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// flushDevice does fsync and BLKFLSBUF on a block device. A node that does not
+// exist is one that nobody can have written to.
+func flushDevice(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
+	if errors.Is(err, syscall.ENOTTY) {
+		return nil // not a block device: a test's
+	}
+	return os.NewSyscallError("BLKFLSBUF", err)
+}
