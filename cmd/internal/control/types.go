@@ -130,6 +130,9 @@ type Session struct {
 	ConnState     string `json:"connection_state"`
 	SessionState  string `json:"session_state"`
 	InternalState string `json:"internal_state"`
+	// HostState is the state of the SCSI host that the session stands for:
+	// "running" or "recovery". Empty is running.
+	HostState string `json:"host_state,omitempty"`
 	// Pending is true until the first login has succeeded and its devices are
 	// there. Pending sessions are listed only when asked for.
 	Pending    bool        `json:"pending,omitempty"`

@@ -1,0 +1,243 @@
+package iscsiadm
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goiscsi/goiscsi/internal/errcode"
+	"github.com/goiscsi/goiscsi/internal/portal"
+	"github.com/goiscsi/goiscsi/nodedb"
+)
+
+// ops is a set of database operations. Most modes want none or exactly one;
+// discovery takes combinations.
+type ops uint
+
+const (
+	opNew ops = 1 << iota
+	opDelete
+	opUpdate
+	opShow
+	opNonpersistent
+	opApply
+	opApplyAll
+	opLogin
+	opLogout
+)
+
+var opNames = map[string]ops{
+	"new": opNew, "delete": opDelete, "update": opUpdate, "show": opShow, "nonpersistent": opNonpersistent,
+	"apply": opApply, "applyall": opApplyAll, "login": opLogin, "logout": opLogout,
+}
+
+// notGiven is the print level of a command without -P.
+const notGiven = -1
+
+// maxIfaceName is the length of the longest iface name.
+const maxIfaceName = 64
+
+// request is what the command line asks for.
+type request struct {
+	mode     string
+	typ      nodedb.DiscoveryType // empty: not given, or not known
+	portal   *portal.Portal
+	target   string
+	ifaces   []string
+	host     string
+	sid      int // 0: not given
+	op       ops
+	params   []nodedb.Param
+	name     *string // a -n that waits for its -v
+	value    *string // a -v that waits for its -n
+	loginAll string
+	outAll   string
+	level    int // -P
+	debug    int
+	kill     *int
+	submode  string
+
+	login, logout, rescan, stats, show, discover, noWait, json bool
+
+	err error // the error of the setter that ended the parsing
+}
+
+func (r *request) init() { r.level = notGiven }
+
+// is reports whether exactly the operation op was given.
+func (r *request) is(op ops) bool { return r.op == op }
+
+// set obeys one option. Options take effect in the order of the command line.
+func (c *command) set(o *option, value string) error {
+	r := &c.req
+	switch o.long {
+	case "mode":
+		return c.setMode(value)
+	case "portal":
+		return c.setPortal(value)
+	case "targetname":
+		r.target = value
+	case "interface":
+		if value == "" || len(value) > maxIfaceName {
+			// Where open-iscsi prints it.
+			c.printf("Invalid iface name %s. Must be from 1 to %d characters.\n", oneLine(value), maxIfaceName)
+			return exit(errcode.Inval)
+		}
+		r.ifaces = append(r.ifaces, value)
+	case "op":
+		op, ok := opNames[value]
+		if !ok {
+			return c.fail(errcode.Inval, "can not recognize operation: '%s'", oneLine(value))
+		}
+		r.op |= op
+	case "type":
+		r.typ = discoveryTypes[value]
+	case "name":
+		r.name = &value
+		r.pair()
+	case "value":
+		r.value = &value
+		r.pair()
+	case "host":
+		r.host = value
+	case "sid":
+		return c.setSID(value)
+	case "print":
+		return c.number(&r.level, "info level", value, 0)
+	case "debug":
+		return c.number(&r.debug, "debug level", value, 0)
+	case "killiscsid":
+		r.kill = new(int)
+		return c.number(r.kill, "iscsid priority", value, 0)
+	case "login":
+		r.login = true
+	case "loginall":
+		r.loginAll = value
+		if !slices.Contains(startupWords, value) {
+			return c.usageError("Invalid loginall option %s.", oneLine(value))
+		}
+	case "logout":
+		r.logout = true
+	case "logoutall":
+		r.outAll = value
+		if value == "onboot" || !slices.Contains(startupWords, value) {
+			return c.usageError("Invalid logoutall option %s.", oneLine(value))
+		}
+	case "rescan":
+		r.rescan = true
+	case "stats":
+		r.stats = true
+	case "show":
+		r.show = true
+	case "discover":
+		r.discover = true
+	case "no_wait":
+		r.noWait = true
+	case "json":
+		r.json = true
+	case "submode":
+		r.submode = value
+	case "version":
+		c.printVersion()
+		return errDone
+	case "help":
+		c.printHelp()
+		return errDone
+	case "ip", "packetsize", "count", "interval", "index", "portal_type":
+		// Only adapters that do iSCSI in hardware have use for these; the
+		// operations that need them say so.
+	}
+	return nil
+}
+
+// startupWords are the groups of --loginall.
+var startupWords = []string{"all", "manual", "automatic", "onboot"}
+
+// discoveryTypes are the words for -t. Open-iscsi treats any other as if there
+// were none.
+var discoveryTypes = map[string]nodedb.DiscoveryType{
+	"st": nodedb.SendTargets, "sendtargets": nodedb.SendTargets, "isns": nodedb.ISNS, "fw": nodedb.Firmware,
+}
+
+// pair appends a parameter when both of its halves are there. A half that is
+// given again replaces the one that waits.
+func (r *request) pair() {
+	if r.name == nil || r.value == nil {
+		return
+	}
+	r.params = append(r.params, nodedb.Param{Name: *r.name, Value: *r.value})
+	r.name, r.value = nil, nil
+}
+
+// setMode also checks the options of the whole command line, before any that
+// stands after the mode takes effect.
+func (c *command) setMode(mode string) error {
+	c.req.mode = mode
+	if _, ok := modes[mode]; !ok {
+		return nil // dispatch says so
+	}
+	for _, it := range c.items {
+		switch {
+		case it.err != nil:
+			c.grammar(it.err)
+			return c.notAllowed(mode, it.err.letter)
+		case !takes(mode, it.opt):
+			return c.notAllowed(mode, it.opt.short)
+		}
+	}
+	return nil
+}
+
+func (c *command) notAllowed(mode string, letter byte) error {
+	return c.fail(errcode.Inval, "%s mode: option '-%s' is not allowed/supported", mode, printable(letter))
+}
+
+// unknownTag is the portal group tag that lists show for a record that has
+// none: -1 as open-iscsi prints it, an unsigned number. Scripts give lists
+// back to us, so it must be read, too.
+const unknownTag = "4294967295"
+
+func (c *command) setPortal(text string) error {
+	s := strings.TrimSuffix(strings.TrimSuffix(text, ","+unknownTag), ",-1")
+	p, err := portal.Parse(s)
+	if err != nil {
+		return err
+	}
+	c.req.portal = &p
+	return nil
+}
+
+// setSID takes a session id or a path with a component "session<id>".
+func (c *command) setSID(text string) error {
+	if n, err := strconv.Atoi(text); err == nil && n > 0 {
+		c.req.sid = n
+		return nil
+	}
+	for p := path.Clean(text); p != "/" && p != "."; p = path.Dir(p) {
+		if id, ok := strings.CutPrefix(path.Base(p), "session"); ok {
+			if n, err := strconv.Atoi(id); err == nil && n > 0 {
+				c.req.sid = n
+				return nil
+			}
+		}
+		if !strings.Contains(p, "/") {
+			break
+		}
+	}
+	return c.fail(errcode.Err, "%s is an invalid session ID or path", oneLine(text))
+}
+
+// number reads a number of at least least into dst.
+func (c *command) number(dst *int, what, text string, least int) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least {
+		return c.fail(errcode.Inval, "Invalid %s '%s'. Must be a number from %d.", what, oneLine(text), least)
+	}
+	*dst = n
+	return nil
+}
+
+// onePortal returns the portal of the command line with port where it names
+// none.
+func (r *request) onePortal(port int) portal.Portal { return r.portal.WithPort(port) }
