@@ -20,7 +20,7 @@ import (
 // Daemon is a control.Service that keeps sessions in memory and behaves as
 // the contract of that interface says: session ids are taken when a login
 // starts, the check for an existing session is atomic and counts logins in
-// progress, host numbers are the lowest free ones.
+// progress, a login that has succeeded gets the lowest free host number.
 //
 // The exported fields are set before use.
 type Daemon struct {
@@ -94,7 +94,7 @@ func (d *Daemon) Login(ctx context.Context, req *control.LoginRequest) (*control
 	}
 	addr := control.Portal{Address: r["node.conn[0].address"], Port: number(r["node.conn[0].port"], 3260)}
 	e := &entry{key: key(r), gone: make(chan struct{}), s: control.Session{
-		SID: sid, Host: d.host(), Target: r["node.name"], TPGT: number(r["node.tpgt"], -1), Portal: addr, Persistent: addr,
+		SID: sid, Host: -1, Target: r["node.name"], TPGT: number(r["node.tpgt"], -1), Portal: addr, Persistent: addr,
 		Iface: control.Iface{
 			Name: r["iface.iscsi_ifacename"], Transport: "tcp", InitiatorName: d.Name,
 			NetIface: r["iface.net_ifacename"], HWAddress: r["iface.hwaddress"],
@@ -152,6 +152,7 @@ func (d *Daemon) finish(ctx context.Context, e *entry) (*control.Session, error)
 		delete(d.sessions, s.SID)
 		return nil, err
 	}
+	s.Host = d.host()
 	s.Pending, s.ConnState, s.SessionState = false, control.ConnLoggedIn, control.SessionLoggedIn
 	e.s = s
 	return &s, nil
