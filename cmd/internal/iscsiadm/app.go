@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
+	"github.com/goiscsi/goiscsi/cmd/internal/getopt"
 	"github.com/goiscsi/goiscsi/initiator"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/internal/paths"
@@ -83,7 +84,7 @@ type command struct {
 	ctx   context.Context
 	out   *bufio.Writer // standard output; flushed before anything waits
 	args  []string
-	items []item // the command line, translated
+	items []getopt.Item // the command line, translated
 	req   request
 	ctl   control.Service // nil until daemon makes it
 	conf  *nodedb.Config  // nil until config loads it
@@ -93,19 +94,19 @@ type command struct {
 // main parses the command line and does what it says.
 func (c *command) main() error {
 	if len(c.args) > 0 {
-		c.items = translate(c.args[1:])
+		c.items, _ = options.Translate(c.args[1:]) // open-iscsi ignores other words
 	}
 	c.req.init()
 	// A place where the command line breaks the grammar ends it: what stands
 	// before has been obeyed by then, and might have ended the program.
 	argv := []string{program}
-	var broken *grammarError
+	var broken *getopt.Error
 	for _, it := range c.items {
-		if it.err != nil {
-			broken = it.err
+		if it.Err != nil {
+			broken = it.Err
 			break
 		}
-		argv = append(argv, it.arg())
+		argv = append(argv, it.Canonical())
 	}
 	app := &cli.App{
 		Name:                      program,
@@ -141,7 +142,7 @@ func (c *command) main() error {
 func (c *command) flags() []cli.Flag {
 	flags := make([]cli.Flag, len(options))
 	for i := range options {
-		flags[i] = &cli.GenericFlag{Name: options[i].long, Usage: options[i].help, Value: &setter{c: c, opt: &options[i]}}
+		flags[i] = &cli.GenericFlag{Name: options[i].Long, Usage: options[i].Help, Value: &setter{c: c, opt: &options[i]}}
 	}
 	return flags
 }
@@ -149,7 +150,7 @@ func (c *command) flags() []cli.Flag {
 // setter is the value of one flag: it hands what it is set to to the request.
 type setter struct {
 	c   *command
-	opt *option
+	opt *getopt.Option
 }
 
 // Set implements cli.Generic.

@@ -3,12 +3,12 @@
 //
 // # Way through the code
 //
-// translate (getopt.go) reads the command line by the rules of getopt_long
-// and makes a list of canonical arguments of it; a flat urfave/cli
-// application (app.go) feeds them, in order, to the setters of a request
-// (request.go); one file a mode then does what the request asks for
-// (discovery.go, node.go, session.go, iface.go, host.go, fw.go). What is
-// printed stands in the print*.go files and nowhere else.
+// Package getopt makes a list of canonical arguments of the command line, by
+// the table in flags.go; a flat urfave/cli application (app.go) feeds them, in
+// order, to the setters of a request (request.go); one file a mode then does
+// what the request asks for (discovery.go, discoverydb.go, node.go,
+// session.go, iface.go, host.go, fw.go). Lists, trees and statistics are
+// printed by the print*.go files.
 //
 // # Streams and codes
 //

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/goiscsi/goiscsi/cmd/internal/getopt"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/nodedb"
 )
@@ -68,20 +69,20 @@ func (c *command) usageError(format string, a ...any) error {
 }
 
 // unrecognized reports a break of the grammar outside of any mode.
-func (c *command) unrecognized(e *grammarError) error {
+func (c *command) unrecognized(e *getopt.Error) error {
 	c.grammar(e)
-	return c.fail(errcode.Inval, "unrecognized character '%s'", printable(e.letter))
+	return c.fail(errcode.Inval, "unrecognized character '%s'", getopt.Printable(string(rune(e.Letter))))
 }
 
 // grammar prints what the C library prints for a break of the grammar, which
 // uses the name that the program was called as.
-func (c *command) grammar(e *grammarError) {
+func (c *command) grammar(e *getopt.Error) {
 	_ = c.out.Flush()
 	name := program
 	if len(c.args) > 0 && c.args[0] != "" {
 		name = c.args[0]
 	}
-	fmt.Fprintf(c.Stderr, "%s: %s\n", name, e.msg)
+	fmt.Fprintf(c.Stderr, "%s: %s\n", name, e.Message)
 }
 
 // report prints err unless that has been done, and returns its code.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/goiscsi/goiscsi/cmd/internal/getopt"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/internal/portal"
 	"github.com/goiscsi/goiscsi/nodedb"
@@ -69,9 +70,9 @@ func (r *request) init() { r.level = notGiven }
 func (r *request) is(op ops) bool { return r.op == op }
 
 // set obeys one option. Options take effect in the order of the command line.
-func (c *command) set(o *option, value string) error {
+func (c *command) set(o *getopt.Option, value string) error {
 	r := &c.req
-	switch o.long {
+	switch o.Long {
 	case "mode":
 		return c.setMode(value)
 	case "portal":
@@ -179,18 +180,18 @@ func (c *command) setMode(mode string) error {
 	}
 	for _, it := range c.items {
 		switch {
-		case it.err != nil:
-			c.grammar(it.err)
-			return c.notAllowed(mode, it.err.letter)
-		case !takes(mode, it.opt):
-			return c.notAllowed(mode, it.opt.short)
+		case it.Err != nil:
+			c.grammar(it.Err)
+			return c.notAllowed(mode, it.Err.Letter)
+		case !takes(mode, it.Option):
+			return c.notAllowed(mode, it.Option.Short)
 		}
 	}
 	return nil
 }
 
 func (c *command) notAllowed(mode string, letter byte) error {
-	return c.fail(errcode.Inval, "%s mode: option '-%s' is not allowed/supported", mode, printable(letter))
+	return c.fail(errcode.Inval, "%s mode: option '-%s' is not allowed/supported", mode, getopt.Printable(string(rune(letter))))
 }
 
 // unknownTag is the portal group tag that lists show for a record that has

@@ -1,21 +1,44 @@
-package iscsiadm
+package getopt_test
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/goiscsi/goiscsi/cmd/internal/getopt"
 )
+
+// table has the options of iscsiadm that matter here.
+var table = getopt.Table{
+	{Short: 'm', Long: "mode", Arg: "mode"},
+	{Short: 'p', Long: "portal", Arg: "portal"},
+	{Short: 'T', Long: "targetname", Arg: "name"},
+	{Short: 'o', Long: "op", Arg: "operation"},
+	{Short: 'n', Long: "name", Arg: "field"},
+	{Short: 'v', Long: "value", Arg: "value"},
+	{Short: 'P', Long: "print", Arg: "level"},
+	{Short: 'D', Long: "discover"},
+	{Short: 'l', Long: "login"},
+	{Short: 'L', Long: "loginall", Arg: "group"},
+	{Short: 'u', Long: "logout"},
+	{Short: 'U', Long: "logoutall", Arg: "group"},
+	{Short: 'd', Long: "debug", Arg: "level"},
+	{Short: 'S', Long: "show"},
+	{Short: 'V', Long: "version"},
+	{Short: 'A', Long: "portal_type", Arg: "type"},
+	{Long: "json"},
+}
 
 // render writes items as one word each: canonical arguments, and "!" before
 // errors.
-func render(items []item) []string {
+func render(items []getopt.Item) []string {
 	var out []string
 	for _, it := range items {
-		if it.err != nil {
-			out = append(out, "!"+string(rune(it.err.letter))+" "+it.err.msg)
+		if it.Err != nil {
+			out = append(out, "!"+string(rune(it.Err.Letter))+" "+it.Err.Message)
 			continue
 		}
-		out = append(out, it.arg())
+		out = append(out, it.Canonical())
 	}
 	return out
 }
@@ -64,30 +87,22 @@ func TestTranslate(t *testing.T) {
 		{"empty words", []string{"", ""}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := render(translate(tc.args)); !slices.Equal(got, tc.want) {
-				t.Errorf("translate(%q)\n got %q\nwant %q", tc.args, got, tc.want)
+			if got := render(items(tc.args)); !slices.Equal(got, tc.want) {
+				t.Errorf("Translate(%q)\n got %q\nwant %q", tc.args, got, tc.want)
 			}
 		})
 	}
 }
 
-func TestOptionTableIsConsistent(t *testing.T) {
-	seen := map[string]bool{}
-	for _, o := range options {
-		if seen[o.long] || o.short != 0 && seen[string(rune(o.short))] {
-			t.Errorf("option %c/%s stands twice in the table", o.short, o.long)
-		}
-		seen[o.long], seen[string(rune(o.short))] = true, true
-		if o.help == "" {
-			t.Errorf("option %s has no help", o.long)
-		}
-	}
-	for mode, letters := range modes {
-		for _, c := range []byte(letters) {
-			if byShort(c) == nil {
-				t.Errorf("mode %s takes -%c, which is not in the table", mode, c)
-			}
-		}
+func items(args []string) []getopt.Item {
+	l, _ := table.Translate(args)
+	return l
+}
+
+func TestOtherWords(t *testing.T) {
+	_, rest := table.Translate([]string{"a", "-l", "-", "-v", "x", "b", "--", "-u", "c"})
+	if want := []string{"a", "-", "b", "-u", "c"}; !slices.Equal(rest, want) {
+		t.Errorf("rest = %q, want %q", rest, want)
 	}
 }
 
@@ -100,31 +115,31 @@ func FuzzTranslate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, "\n")
-		items := translate(args)
+		items, _ := table.Translate(args)
 		var canonical []string
 		for _, it := range items {
-			if it.err != nil {
+			if it.Err != nil {
 				continue
 			}
-			if !strings.Contains(line, it.value) {
-				t.Fatalf("value %q is not in %q", it.value, args)
+			if !strings.Contains(line, it.Value) {
+				t.Fatalf("value %q is not in %q", it.Value, args)
 			}
-			if it.opt.arg == "" {
-				canonical = append(canonical, "--"+it.opt.long)
+			if it.Option.Arg == "" {
+				canonical = append(canonical, "--"+it.Option.Long)
 			} else {
-				canonical = append(canonical, it.arg())
+				canonical = append(canonical, it.Canonical())
 			}
 		}
-		again := translate(canonical)
+		again, _ := table.Translate(canonical)
 		if len(again) != len(canonical) {
 			t.Fatalf("%q has %d items, translated again %d", canonical, len(canonical), len(again))
 		}
 		i := 0
 		for _, it := range items {
-			if it.err != nil {
+			if it.Err != nil {
 				continue
 			}
-			if again[i].err != nil || again[i].opt != it.opt || again[i].value != it.value {
+			if again[i].Err != nil || again[i].Option != it.Option || again[i].Value != it.Value {
 				t.Fatalf("%q: item %d differs: %+v, %+v", args, i, again[i], it)
 			}
 			i++
