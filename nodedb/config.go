@@ -31,6 +31,11 @@ const (
 	ConfKeepNodeSettings = "discovery.keep_node_settings"
 )
 
+// programKeys returns the keys that are not fields of records.
+func programKeys() []string {
+	return []string{ConfStartup, ConfSafeLogout, ConfIPCAuthUID, ConfControlGroup, ConfMirror, ConfKeepNodeSettings}
+}
+
 // A Config is what iscsid.conf says: the settings that new records get, and
 // those of the programs.
 type Config struct {
@@ -103,7 +108,7 @@ func (c *Config) parseLine(n int, line string) {
 	}
 	// The programs' own keys are found more easily than fields: anywhere in
 	// the line, with or without white space.
-	for _, key := range []string{ConfStartup, ConfSafeLogout, ConfIPCAuthUID, ConfControlGroup, ConfMirror, ConfKeepNodeSettings} {
+	for _, key := range programKeys() {
 		if v, ok := lineValue(line, key); ok {
 			if _, dup := c.program[key]; !dup {
 				c.program[key] = v

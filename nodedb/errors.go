@@ -20,8 +20,17 @@ type Liner interface {
 }
 
 // Lines returns the lines that tell a user about err: those of the first Liner
-// in its tree, else its text.
+// in its tree, else its text. Of several errors in one it returns the lines of
+// each.
 func Lines(err error) []string {
+	var many interface{ WrappedErrors() []error } // multierror.Error
+	if errors.As(err, &many) {
+		var lines []string
+		for _, e := range many.WrappedErrors() {
+			lines = append(lines, Lines(e)...)
+		}
+		return lines
+	}
 	var l Liner
 	if errors.As(err, &l) {
 		return l.Lines()

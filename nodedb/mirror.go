@@ -153,6 +153,12 @@ func (db *DB) mirrorAll(b *bolt.DB, root string) error {
 	if err := removeStale(root, want); err != nil {
 		return err
 	}
+	// The lock is ours, so nobody is filling these.
+	if left, err := filepath.Glob(filepath.Join(root, tmpPrefix+"*")); err == nil {
+		for _, p := range left {
+			os.Remove(p)
+		}
+	}
 	return mirrorSteps(root, steps)
 }
 

@@ -52,7 +52,7 @@ func (r *record) put(name, value string) {
 func (r *record) load(name, value string) (known bool, warnings []string, err error) {
 	f := r.t.lookup(name)
 	if f == nil {
-		if len(r.extra) >= maxExtra || name == "" || len(name) > MaxNameLen || checkText(name) != "" || checkText(value) != "" {
+		if len(r.extra) >= maxExtra || !isFieldName(name) || checkText(value) != "" {
 			return false, nil, &UnknownFieldError{Name: name}
 		}
 		if r.extra == nil {
@@ -67,6 +67,19 @@ func (r *record) load(name, value string) (known bool, warnings []string, err er
 	}
 	r.put(name, norm)
 	return true, warnings, nil
+}
+
+// isFieldName reports whether name could be a field's.
+func isFieldName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case c == '.', c == '_', c == '-', c == '[', c == ']':
+		default:
+			return false
+		}
+	}
+	return name != "" && len(name) <= MaxNameLen
 }
 
 // Get returns the value of a field; an *UnknownFieldError if there is no such
