@@ -1,0 +1,85 @@
+//go:build integration
+
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestCapture lets Wireshark's dissector read a whole session: discovery,
+// login with CHAP, I/O in both directions, logout. It must find nothing to
+// warn about, and must have seen the kinds of PDU that it was meant to see.
+func TestCapture(t *testing.T) {
+	h, tgt := discovered(t)
+	file := filepath.Join(h.Dir, "session.pcapng")
+	stop := capture(t, file, tgt.Port())
+	h.Must("-m", "discovery", "-t", "st", "-p", tgt.Portal().String())
+	update(h, chapTarget, tgt, "node.session.auth.authmethod", "CHAP",
+		"node.session.auth.username", incoming.Username, "node.session.auth.password", incoming.Password)
+	h.Must(node(chapTarget, tgt, "--login")...)
+	uri := "nbd+unix:///?socket=" + h.Socket()
+	random := randomFile(t, h, 4<<20)
+	h.Shell("qemu-img convert -n -f raw -O raw " + random + " '" + uri + "' && nbdcopy '" + uri + "' null:")
+	h.Must(node(chapTarget, tgt, "--logout")...)
+	stop()
+
+	read := fmt.Sprintf("tshark -n -r %s -d tcp.port==%d,iscsi ", file, tgt.Port())
+	for _, opcode := range []struct{ number, name string }{
+		{"0x03", "Login Request"}, {"0x23", "Login Response"}, {"0x04", "Text Request"}, {"0x24", "Text Response"},
+		{"0x01", "SCSI Command"}, {"0x21", "SCSI Response"}, {"0x05", "Data-Out"}, {"0x25", "Data-In"}, {"0x31", "R2T"},
+		{"0x06", "Logout Request"}, {"0x26", "Logout Response"},
+	} {
+		if h.Shell(read+"-c 100000 -Y 'iscsi.opcode == "+opcode.number+"' -T fields -e frame.number | head -n 1") == "" {
+			t.Errorf("no %s in the capture", opcode.name)
+		}
+	}
+	// 0x600000 is the severity "warning". What is said of TCP alone is the
+	// kernel's: a reset at the end, a window that was full.
+	warned := h.Shell(read + "-Y '(_ws.expert.severity >= 0x600000 && !tcp.analysis.flags && !tcp.flags.reset == 1) || _ws.malformed' " +
+		"-T fields -e frame.number -e _ws.col.Info -e _ws.expert.message | head -n 20")
+	if warned != "" {
+		t.Errorf("the dissector warns:\n%s", warned)
+	}
+}
+
+// capture starts tshark on the loopback device and returns when it captures;
+// the returned function ends it.
+func capture(t *testing.T, file string, port int) func() {
+	t.Helper()
+	cmd := exec.Command("tshark", "-q", "-i", "lo", "-w", file, "-B", "64", "-f", fmt.Sprintf("tcp port %d", port))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			_ = cmd.Process.Signal(syscall.SIGINT)
+			_ = cmd.Wait()
+		}
+	}
+	t.Cleanup(end)
+	lines := bufio.NewReader(stderr)
+	for said := ""; ; {
+		line, err := lines.ReadString('\n')
+		if said += line; strings.Contains(line, "Capture started") {
+			break
+		}
+		if err != nil {
+			t.Fatalf("tshark: %s", said)
+		}
+	}
+	go io.Copy(io.Discard, lines) //nolint:errcheck // ends with tshark
+	return end
+}
