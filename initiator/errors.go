@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/pdu"
@@ -240,6 +241,40 @@ type RejectError struct {
 
 // Error implements error.
 func (e *RejectError) Error() string { return "rejected by the target: " + e.Reason.String() }
+
+// A ResponseError is a command that the target could not deliver to the device
+// (RFC 7143 section 11.4.3); there is no SCSI status.
+type ResponseError struct {
+	Response uint8 // pdu.ResponseTargetFailure or a vendor's code; never 0
+}
+
+// Error implements error.
+func (e *ResponseError) Error() string {
+	if e.Response == pdu.ResponseTargetFailure {
+		return "target failure"
+	}
+	return fmt.Sprintf("iscsi service response 0x%02x", e.Response)
+}
+
+// A gapError is a sequence number that is not the next one: something between
+// target and initiator was lost.
+type gapError struct {
+	field     string
+	want, got uint32
+}
+
+func (e *gapError) Error() string {
+	return fmt.Sprintf("%s is %d where %d is next", e.field, e.got, e.want)
+}
+
+// A dropError is the end of a connection that the target announced.
+type dropError struct {
+	wait time.Duration // before the next login
+	text string
+}
+
+func (e *dropError) Error() string { return e.text }
+func (e *dropError) Unwrap() error { return ErrTransport }
 
 // SafeToRetry reports whether a task that failed with err was certainly not
 // carried out, so that it may be submitted again whatever it does. A task that

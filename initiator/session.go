@@ -2,49 +2,253 @@ package initiator
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/goiscsi/goiscsi/pdu"
+	"github.com/goiscsi/goiscsi/initiator/internal/chap"
 )
 
-// A Session is a session with one target. It is made by Dial.
+// A Session is a session with one target in full feature phase. It is made by
+// Dial and ended by Logout or Close. See docs/session.md for its states.
 type Session struct {
-	cfg Config
+	cfg     Config
+	log     *slog.Logger
+	epoch   time.Time    // zero of the session's clock, see now
+	created time.Time    // when Dial succeeded
+	est     *establisher // the supervisor's, before that Dial's
+
+	// ctx ends when the session is told to end; its cause says why.
+	ctx    context.Context //nolint:containedctx // the life of the session's goroutines
+	cancel context.CancelCauseFunc
+
+	wg   sync.WaitGroup // watcher and error handler
+	done chan struct{}  // closed by the supervisor as its last deed
+
+	live atomic.Pointer[conn] // conn, for Kick
+
+	leave     chan struct{} // capacity 1: leaving was set
+	watchWake chan struct{} // capacity 1: the watcher should look at nextWake
+
+	// events serialises the calls of Config.OnEvent.
+	events sync.Mutex
+
+	// mu protects everything that follows, and the fields of slots and tasks
+	// in flight as told there.
+	mu        sync.Mutex
+	state     SessionState
+	connState ConnState
+	conn      *conn // in full feature phase; nil otherwise
+	hold      bool  // nothing new is sent: a logout is near
+	win       window
+	slots     slotTable
+	queue     taskList      // submitted and not sent, in the order of sending
+	returned  taskList      // rejected by a target that wants us to log out
+	failed    taskList      // finished without having been sent; the failer gives them back
+	failer    chan struct{} // not nil: the failer runs; closed when it ends
+	exchanges map[uint32]*exchange
+	mgmtGen   uint32
+	leaving   *leaveRequest
+	drained   chan struct{} // not nil: somebody waits until no task is left; closed then
+	handling  bool          // the error handler runs
+	stats     Stats
+	octets    struct{ tx, rx uint64 } // of former connections
+
+	nextWake  time.Duration // when the watcher wakes by itself
+	failAt    time.Duration // when the recovery timeout is over; valid when reconnecting
+	keepalive keepalive
+
+	// What Info tells.
+	result       loginResult // of the last login
+	portal       Portal
+	err          error // why the session ended
+	lastErr      error
+	lostAt       time.Duration
+	recoveries   uint64
+	lastRecovery time.Time
+	connected    time.Time
+	attempts     int
 }
 
-// Dial logs in to a target.
-func Dial(ctx context.Context, cfg Config) (*Session, error) { panic("being written") }
+// now returns the time on the session's clock, which only ever goes forward.
+func (s *Session) now() time.Duration { return time.Since(s.epoch) }
 
-// Submit queues a task. It never blocks.
-func (s *Session) Submit(t *Task) { panic("being written") }
-
-// Kick sends what Submit queued.
-func (s *Session) Kick() { panic("being written") }
-
-// Do carries out a task and waits for it; it returns t.Err.
-func (s *Session) Do(ctx context.Context, t *Task) error { panic("being written") }
-
-// Ping sends a NOP-Out and waits for the answer.
-func (s *Session) Ping(ctx context.Context) error { panic("being written") }
-
-// TaskManagement carries out a task management function on a logical unit.
-func (s *Session) TaskManagement(ctx context.Context, fn pdu.TaskFunction, lun pdu.LUN) error {
-	panic("being written")
+// Dial logs in to a target and returns the session. It makes one attempt, or
+// several within Config.LoginRetryWindow, each of which may follow redirections.
+// The end of the context ends the attempts, and has no effect on the session once
+// Dial has returned.
+//
+// The error is a *ConfigError, the cause of the context's end, or an *OpError
+// that wraps a *LoginError or is, by errors.Is, ErrAuth, ErrTransport, ErrTimeout,
+// ErrResolve, ErrRedirect or ErrProtocol.
+func Dial(ctx context.Context, cfg Config) (*Session, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := newSession(cfg)
+	c, err := s.firstLogin(ctx)
+	if err != nil {
+		s.cancel(err)
+		return nil, err
+	}
+	s.created = time.Now()
+	s.log.Info("session is operational", "portal", c.portal.Address(), "isid", cfg.ISID)
+	s.emit(Event{Type: EventConnected, Portal: c.portal})
+	s.resume(c)
+	s.wg.Go(s.watch)
+	go s.supervise(c) // ends with done, for which Close and Logout wait
+	return s, nil
 }
 
-// Logout ends the session in an orderly way.
-func (s *Session) Logout(ctx context.Context) error { panic("being written") }
+func newSession(cfg Config) *Session {
+	s := &Session{
+		cfg:       cfg,
+		log:       cfg.Logger.With("target", cfg.Target),
+		epoch:     time.Now(),
+		done:      make(chan struct{}),
+		leave:     make(chan struct{}, 1),
+		watchWake: make(chan struct{}, 1),
+		slots:     newSlotTable(cfg.CmdsMax),
+		exchanges: make(map[uint32]*exchange),
+		portal:    cfg.Portal,
+		result:    loginResult{tpgt: cfg.Portal.TPGT},
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.est = &establisher{
+		dialer:   dialer{tcp: cfg.TCP, hook: cfg.Dial},
+		timeouts: cfg.Timeouts,
+		log:      s.log,
+		home:     cfg.Portal,
+		request: loginRequest{
+			initiatorName: cfg.InitiatorName,
+			alias:         cfg.InitiatorAlias,
+			target:        cfg.Target,
+			isid:          cfg.ISID,
+			cmdSN:         cfg.InitialCmdSN,
+			chap:          cfg.CHAP,
+			history:       new(chap.History),
+			params:        cfg.Params,
+		},
+		onState:    s.setConnState,
+		onRedirect: func(to Portal) { s.emit(Event{Type: EventRedirected, Portal: to}) },
+		onLoginPDU: func(n uint64) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.stats.LoginPDUs += n
+		},
+	}
+	return s
+}
 
-// Close ends the session abruptly.
-func (s *Session) Close() error { panic("being written") }
+// setConnState notes the progress of an attempt to log in.
+func (s *Session) setConnState(cs ConnState, at Portal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connState, s.portal = cs, at
+}
 
-// Done is closed when the session has ended.
-func (s *Session) Done() <-chan struct{} { panic("being written") }
+// emit calls Config.OnEvent. The caller holds no lock.
+func (s *Session) emit(e Event) {
+	if s.cfg.OnEvent == nil {
+		return
+	}
+	s.events.Lock()
+	defer s.events.Unlock()
+	e.Time = time.Now()
+	s.cfg.OnEvent(e)
+}
 
-// Err returns why the session ended, nil before.
-func (s *Session) Err() error { panic("being written") }
+// opError wraps an error of an operation on the session.
+func (s *Session) opError(op string, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &OpError{Op: op, Target: s.cfg.Target, Portal: s.portal, Err: err}
+}
 
-// Info describes the session.
-func (s *Session) Info() Info { panic("being written") }
+// refusal returns why nothing can be sent now. The caller holds mu.
+func (s *Session) refusal() error {
+	switch s.state {
+	case StateFailed:
+		return ErrRecoveryTimeout
+	case StateLoggingOut, StateClosed:
+		return ErrClosed
+	}
+	return withKind(ErrTransport, errors.New("not connected at the moment"))
+}
+
+// Close ends the session abruptly: the connection is closed without a logout,
+// tasks fail with ErrClosed. It returns when all goroutines have ended, and may be
+// called at any time and more than once, but not from a Completer or OnEvent. The
+// error is always nil.
+func (s *Session) Close() error {
+	s.cancel(ErrClosed)
+	<-s.done
+	return nil
+}
+
+// Done returns a channel that is closed when the session has ended: after Close,
+// Logout, or ReopenMax failed attempts to log in again.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err returns why the session ended: ErrClosed after Close and Logout, the error
+// of the last login after ReopenMax failed attempts. It returns nil before Done is
+// closed.
+func (s *Session) Err() error {
+	select {
+	case <-s.done:
+	default:
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Info describes the session as it is now.
+func (s *Session) Info() Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := Info{
+		InitiatorName:  s.cfg.InitiatorName,
+		Target:         s.cfg.Target,
+		TargetAlias:    s.result.targetAlias,
+		ISID:           s.cfg.ISID,
+		TSIH:           s.result.tsih,
+		State:          s.state,
+		ConnState:      s.connState,
+		Portal:         s.portal,
+		Persistent:     s.cfg.Portal,
+		TPGT:           s.result.tpgt,
+		Negotiated:     s.result.params,
+		Timeouts:       s.cfg.Timeouts,
+		CHAP:           s.cfg.CHAP,
+		Created:        s.created,
+		ConnectedSince: s.connected,
+		Recoveries:     s.recoveries,
+		LastError:      s.lastErr,
+		LastRecovery:   s.lastRecovery,
+		Attempts:       s.attempts,
+		Queued:         s.queue.n,
+		InFlight:       s.slots.inUse(),
+	}
+	if s.conn != nil {
+		i.LocalAddr, i.RemoteAddr = s.conn.nc.LocalAddr(), s.conn.nc.RemoteAddr()
+	}
+	return i
+}
 
 // Stats returns the counters.
-func (s *Session) Stats() Stats { panic("being written") }
+func (s *Session) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.TxDataOctets, st.RxDataOctets = s.octets.tx, s.octets.rx
+	if c := s.conn; c != nil {
+		st.TxDataOctets += c.q.octets.Load()
+		st.RxDataOctets += c.src.octets.Load()
+	}
+	return st
+}

@@ -41,6 +41,8 @@ type slot struct {
 	cmdBatch  uint64 // the one with the command
 	dataBatch uint64 // the last one that references DataOut
 
+	sent int // bytes of DataOut appended to the send queue
+
 	// R2Ts that were answered into batch r2tBatch.
 	r2tBatch uint64
 	r2tCount int

@@ -78,6 +78,7 @@ type Task struct {
 	// What follows is the session's while the task is submitted.
 	next     *Task
 	cause    error         // why it is being aborted
+	begun    bool          // sent once, on a connection that was lost
 	deadline time.Duration // on the session's clock; 0 none
 	senseBuf [maxSense]byte
 }
@@ -102,7 +103,7 @@ type Completer interface {
 // reset clears the results.
 func (t *Task) reset() {
 	t.Status, t.Sense, t.Transferred, t.Residual, t.Err = 0, nil, 0, 0, nil
-	t.next, t.cause, t.deadline = nil, nil, 0
+	t.next, t.cause, t.begun, t.deadline = nil, nil, false, 0
 }
 
 // setSense copies sense data into the task.

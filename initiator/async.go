@@ -1,0 +1,116 @@
+package initiator
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// onAsync deals with an asynchronous message (RFC 7143 section 11.9).
+func (c *conn) onAsync(h *pdu.Header) error {
+	c.rx.async++
+	data, err := c.r.Data()
+	if err != nil {
+		return readError(err)
+	}
+	m := new(pdu.AsyncMessage)
+	if err := m.Decode(h, data); err != nil {
+		return withKind(ErrProtocol, err)
+	}
+	if err := c.status(m.StatSN); err != nil {
+		return err
+	}
+	c.updateWindow(h)
+	s := c.s
+	s.log.Info("asynchronous message", "event", m.Event, "parameter1", m.Parameter1, "parameter2", m.Parameter2, "parameter3", m.Parameter3)
+	s.emit(Event{Type: EventAsync, Portal: c.portal, Async: &AsyncEvent{
+		Event:      m.Event,
+		VendorCode: m.VCode,
+		LUN:        m.LUN,
+		Parameter1: m.Parameter1,
+		Parameter2: m.Parameter2,
+		Parameter3: m.Parameter3,
+		Sense:      bytes.Clone(m.Sense()),
+	}})
+	switch m.Event {
+	case pdu.AsyncLogoutRequest, pdu.AsyncNegotiationRequest:
+		// A new login is a negotiation, too; the RFC allows a logout in
+		// answer to either.
+		s.requestLeave(c, time.Duration(m.Parameter3)*time.Second, m.Event.String())
+	case pdu.AsyncConnectionDrop, pdu.AsyncSessionDrop:
+		if m.Event == pdu.AsyncConnectionDrop && m.Parameter1 != c.cid {
+			return nil
+		}
+		return &dropError{
+			wait: time.Duration(m.Parameter2) * time.Second,
+			text: fmt.Sprintf("the target announced a %s", m.Event),
+		}
+	}
+	return nil
+}
+
+// onReject deals with a rejected PDU of ours (RFC 7143 section 11.17). What it
+// means depends on what was rejected, whose header is in the data.
+func (c *conn) onReject(h *pdu.Header) error {
+	c.rx.reject++
+	data, err := c.r.Data()
+	if err != nil {
+		return readError(err)
+	}
+	r := new(pdu.Reject)
+	if err := r.Decode(h, data); err != nil {
+		return withKind(ErrProtocol, err)
+	}
+	if err := c.status(r.StatSN); err != nil {
+		return err
+	}
+	c.updateWindow(h)
+	bad, ok := r.BadHeader()
+	if !ok {
+		return protocolErrorf("reject without the header that is rejected")
+	}
+	rejected := &RejectError{Reason: r.Reason}
+	c.s.log.Warn("target rejected a PDU", "opcode", bad.Opcode(), "reason", r.Reason)
+	switch bad.Opcode() {
+	case pdu.OpSCSICommand:
+		return c.commandRejected(bad.InitiatorTaskTag(), rejected, h)
+	case pdu.OpDataOut:
+		// RFC 7143 section 11.17.1: the target ends the task with a SCSI
+		// Response.
+		return nil
+	case pdu.OpNOPOut, pdu.OpTaskManagementRequest, pdu.OpLogoutRequest, pdu.OpTextRequest:
+		if x := c.s.take(bad.InitiatorTaskTag()); x != nil {
+			x.done <- answer{err: rejected}
+		}
+		return nil
+	}
+	return nil
+}
+
+// commandRejected deals with the rejection of a SCSI Command. With a digest
+// error of its immediate data the task exists, and a SCSI Response follows; any
+// other reason means that the command was never carried out.
+func (c *conn) commandRejected(itt uint32, rejected *RejectError, h *pdu.Header) error {
+	if rejected.Reason == pdu.RejectDataDigest {
+		return nil
+	}
+	s := c.s
+	s.mu.Lock()
+	sl, err := c.find(itt)
+	if sl == nil {
+		s.mu.Unlock()
+		return err
+	}
+	if rejected.Reason == pdu.RejectWaitingForLogout {
+		// The command waits for the next connection.
+		s.returned.pushBack(s.free(c, sl))
+		s.mu.Unlock()
+		s.requestLeave(c, 0, "reject: waiting for logout")
+		return nil
+	}
+	s.mu.Unlock()
+	c.finish(sl, outcome{err: notSent(rejected)}, h)
+	return nil
+}

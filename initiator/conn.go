@@ -1,0 +1,187 @@
+package initiator
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// A conn is one connection of a session in full feature phase. It knows the wire:
+// what is sent how, and what the target's PDUs mean; what becomes of tasks is the
+// session's business.
+//
+// Two goroutines belong to it, the receiver and the sender. start starts them,
+// fail makes them end, wait waits for them.
+type conn struct {
+	s      *Session
+	nc     net.Conn
+	src    *source
+	r      *pdu.Reader // the receiver's
+	q      sendQueue
+	params Params
+	portal Portal
+	cid    uint16
+
+	// expStatSN is the next StatSN we expect. The receiver writes it, everybody
+	// who sends reads it.
+	expStatSN atomic.Uint32
+
+	wg     sync.WaitGroup // receiver and sender
+	once   sync.Once      // guards err and the closing of failed
+	failed chan struct{}  // closed when the connection has failed
+	err    error          // why; valid once failed is closed
+	gone   chan struct{}  // closed when the supervisor has sorted out its tasks
+
+	// The rest belongs to the receiver.
+	maxCmdSN uint32 // as last seen, to spare the session's lock
+	expCmdSN uint32
+	cur      *slot // of the last Data-In while its task is not finished
+	dirty    []Completer
+	rx       rxCounters
+	// Answers to pings of the target in batch pingBatch.
+	pingBatch uint64
+	pings     int
+	dataIn    pdu.DataIn
+	resp      pdu.SCSIResponse
+	r2t       pdu.R2T
+}
+
+// rxCounters are those counters of Stats that the receiver counts. They are
+// added up once a batch.
+type rxCounters struct {
+	nop, rsp, tmf, text, dataIn, logout, r2t, async, reject, digest, dataOut uint64
+}
+
+func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
+	c := &conn{
+		s:        s,
+		nc:       t.nc,
+		src:      t.src,
+		r:        t.r,
+		params:   res.params,
+		portal:   portal,
+		failed:   make(chan struct{}),
+		gone:     make(chan struct{}),
+		expCmdSN: res.expCmdSN,
+		maxCmdSN: res.maxCmdSN,
+		dirty:    make([]Completer, 0, 8),
+	}
+	c.q.init(t.nc, t.w, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
+	c.expStatSN.Store(res.expStatSN)
+	t.src.before, t.src.clock = c.endBatch, s.now
+	t.src.last.Store(int64(s.now()))
+	return c
+}
+
+// start starts the goroutines. What was appended before is sent.
+func (c *conn) start() {
+	c.wg.Go(c.receive)
+	c.wg.Go(func() {
+		if err := c.q.run(c.failed, c.s.finishWritten); err != nil {
+			c.fail(err)
+		}
+	})
+	c.flush()
+}
+
+// fail ends the connection because of err. Only the first call has an effect.
+// It may be called from any goroutine and does not block.
+func (c *conn) fail(err error) {
+	c.once.Do(func() {
+		c.err = err
+		c.nc.Close() //nolint:errcheck // nothing to learn from it
+		close(c.failed)
+	})
+}
+
+// wait waits until nobody uses the connection, and with it the tasks' buffers,
+// any more. The connection has failed. It returns the highest batch of which a
+// byte may have been sent.
+func (c *conn) wait() (begun uint64) {
+	c.wg.Wait()
+	return c.q.shut(c.err)
+}
+
+// flush sends what was appended. It does not block.
+func (c *conn) flush() {
+	if err := c.q.flush(); err != nil {
+		c.fail(err)
+	}
+}
+
+// receive is the receiver: it reads PDUs until the connection fails.
+func (c *conn) receive() {
+	for {
+		h, err := c.r.Next()
+		if err == nil {
+			err = c.handle(h)
+		} else {
+			err = readError(err)
+		}
+		if err != nil {
+			c.countDigestError(err)
+			c.fail(err)
+			c.endBatch()
+			return
+		}
+	}
+}
+
+// endBatch is called when everything in memory is dealt with: before a read
+// that may block. It sends what the batch gave rise to, and then lets the owners
+// of finished tasks pass on their results.
+func (c *conn) endBatch() {
+	c.flush()
+	c.addCounters()
+	if len(c.dirty) == 0 {
+		return
+	}
+	for i, o := range c.dirty {
+		c.dirty[i] = nil
+		o.Flush()
+	}
+	c.dirty = c.dirty[:0]
+	c.flush() // what the owners submitted meanwhile
+}
+
+// done gives a finished task back and remembers to flush its owner. Called by
+// the receiver without locks.
+func (c *conn) done(t *Task) {
+	o := t.Owner
+	o.TaskDone(t)
+	for _, d := range c.dirty {
+		if d == o {
+			return
+		}
+	}
+	if len(c.dirty) == cap(c.dirty) {
+		c.dirty[0].Flush()
+		c.dirty = append(c.dirty[:0], c.dirty[1:]...)
+	}
+	c.dirty = append(c.dirty, o)
+}
+
+// addCounters adds the batch's counts to the session's.
+func (c *conn) addCounters() {
+	if c.rx == (rxCounters{}) {
+		return
+	}
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.stats
+	st.NopRxPDUs += c.rx.nop
+	st.SCSIRspPDUs += c.rx.rsp
+	st.TMFRspPDUs += c.rx.tmf
+	st.TextRspPDUs += c.rx.text
+	st.DataInPDUs += c.rx.dataIn
+	st.LogoutRspPDUs += c.rx.logout
+	st.R2TPDUs += c.rx.r2t
+	st.AsyncPDUs += c.rx.async
+	st.RejectPDUs += c.rx.reject
+	st.DigestErrors += c.rx.digest
+	st.DataOutPDUs += c.rx.dataOut
+	c.rx = rxCounters{}
+}

@@ -1,0 +1,134 @@
+package initiator
+
+import (
+	"context"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// An exchange is a management request that waits for its answer: NOP-Out, task
+// management, Logout. They are rare, so each may allocate. Session.mu protects
+// the table of exchanges; an exchange does not change.
+type exchange struct {
+	tag  uint32
+	want pdu.Opcode // of the answer
+
+	// handle, if not nil, is called by the receiver with the answer before
+	// it goes on to the next PDU, without locks.
+	handle func(c *conn, p pdu.PDU)
+
+	done chan answer // capacity 1; receives once unless the exchange is forgotten
+}
+
+type answer struct {
+	p   pdu.PDU
+	err error
+}
+
+// open makes an exchange with a new tag. The caller holds Session.mu.
+func (s *Session) open(want pdu.Opcode, handle func(*conn, pdu.PDU)) *exchange {
+	for {
+		s.mgmtGen++
+		tag := s.mgmtGen<<indexBits | mgmtIndex
+		if _, used := s.exchanges[tag]; used || tag == pdu.ReservedTag {
+			continue
+		}
+		x := &exchange{tag: tag, want: want, handle: handle, done: make(chan answer, 1)}
+		s.exchanges[tag] = x
+		return x
+	}
+}
+
+// forget gives up an exchange; a late answer is ignored.
+func (s *Session) forget(x *exchange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.exchanges[x.tag] == x {
+		delete(s.exchanges, x.tag)
+	}
+}
+
+// take removes and returns the exchange with a tag, nil if there is none.
+func (s *Session) take(tag uint32) *exchange {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.exchanges[tag]
+	delete(s.exchanges, tag)
+	return x
+}
+
+// A builder makes the request of an exchange. It is called with Session.mu held.
+type builder func(c *conn, tag, cmdSN uint32) pdu.PDU
+
+// request sends a management request on the given connection, or on the live one
+// if c is nil, and waits for the answer, the end of the context or that of the
+// connection.
+func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU), build builder) (pdu.PDU, error) {
+	s.mu.Lock()
+	if s.conn == nil || c != nil && s.conn != c {
+		err := s.refusal()
+		s.mu.Unlock()
+		return nil, err
+	}
+	c = s.conn
+	x := s.open(want, handle)
+	err := c.q.post(build(c, x.tag, s.win.next))
+	s.mu.Unlock()
+	if err != nil {
+		s.forget(x)
+		return nil, err
+	}
+	c.flush()
+	select {
+	case a := <-x.done:
+		return a.p, a.err
+	case <-ctx.Done():
+		s.forget(x)
+		return nil, context.Cause(ctx)
+	}
+}
+
+// onAnswer deals with the answers to task management, Logout and Text requests.
+func (c *conn) onAnswer(h *pdu.Header) error {
+	data, err := c.r.Data()
+	if err != nil {
+		return readError(err)
+	}
+	p, err := pdu.Parse(h, data)
+	if err != nil {
+		return withKind(ErrProtocol, err)
+	}
+	switch h.Opcode() {
+	case pdu.OpTaskManagementResponse:
+		c.rx.tmf++
+	case pdu.OpLogoutResponse:
+		c.rx.logout++
+	case pdu.OpTextResponse:
+		c.rx.text++
+	}
+	if err := c.status(h.StatSN()); err != nil {
+		return err
+	}
+	c.updateWindow(h)
+	return c.answer(h.InitiatorTaskTag(), p)
+}
+
+// answer gives an answer to whoever waits for it.
+func (c *conn) answer(tag uint32, p pdu.PDU) error {
+	if tag&indexMask != mgmtIndex {
+		return protocolErrorf("%s with tag %#08x", p.Opcode(), tag)
+	}
+	x := c.s.take(tag)
+	if x == nil {
+		return nil // nobody waits any more
+	}
+	if x.want != p.Opcode() {
+		x.done <- answer{err: protocolErrorf("%s in answer to a request of another kind", p.Opcode())}
+		return protocolErrorf("%s in answer to a request of another kind", p.Opcode())
+	}
+	if x.handle != nil {
+		x.handle(c, p)
+	}
+	x.done <- answer{p: p}
+	return nil
+}

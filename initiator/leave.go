@@ -1,0 +1,150 @@
+package initiator
+
+import (
+	"context"
+	"time"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// A leaveRequest is the target's wish that we log out and in again.
+type leaveRequest struct {
+	c      *conn
+	within time.Duration // the time we were given
+	why    string
+}
+
+// requestLeave has the supervisor log out of a connection and in again. It is
+// called by the receiver.
+func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
+	s.mu.Lock()
+	if s.leaving == nil || s.leaving.c != c {
+		s.leaving = &leaveRequest{c, within, why}
+	}
+	s.mu.Unlock()
+	select {
+	case s.leave <- struct{}{}:
+	default:
+	}
+}
+
+// takeLeave logs out of a connection because the target wants it: nothing new is
+// sent, what is in flight gets half of the time granted to finish, then comes the
+// Logout. In the end the connection has failed, and recovery follows. The
+// supervisor's.
+func (s *Session) takeLeave(c *conn) {
+	s.mu.Lock()
+	l := s.leaving
+	if l == nil || l.c != c || s.state != StateLoggedIn {
+		s.mu.Unlock()
+		return // of an earlier connection, or we are leaving for good
+	}
+	s.hold = true
+	s.connState = ConnLogoutRequested
+	drained := s.awaitDrained()
+	s.mu.Unlock()
+
+	ctx, cancel := withTimeout(s.ctx, l.within/2)
+	s.waitDrained(ctx, c, drained)
+	cancel()
+
+	ctx, cancel = withTimeout(s.ctx, s.cfg.Timeouts.Logout)
+	defer cancel()
+	wait, err := s.sendLogout(ctx, c)
+	if err != nil {
+		wait = c.params.DefaultTime2Wait
+	}
+	c.fail(&dropError{wait: wait, text: "the target asked for it: " + l.why})
+}
+
+// awaitDrained returns a channel that is closed when no task is in flight nor,
+// unless the session is on hold, queued. The caller holds mu.
+func (s *Session) awaitDrained() <-chan struct{} {
+	if s.drained == nil {
+		s.drained = make(chan struct{})
+	}
+	ch := s.drained
+	s.checkDrained()
+	return ch
+}
+
+// waitDrained waits for the channel, the connection's failure or the context's
+// end.
+func (s *Session) waitDrained(ctx context.Context, c *conn, drained <-chan struct{}) {
+	select {
+	case <-drained:
+	case <-c.failed:
+	case <-ctx.Done():
+	}
+}
+
+// sendLogout closes the session at the target and returns how long to wait
+// before the next login.
+func (s *Session) sendLogout(ctx context.Context, c *conn) (time.Duration, error) {
+	p, err := s.request(ctx, c, pdu.OpLogoutResponse, nil, func(c *conn, tag, cmdSN uint32) pdu.PDU {
+		s.connState = ConnLoggingOut
+		s.stats.LogoutPDUs++
+		return &pdu.LogoutRequest{
+			Immediate:        true,
+			Reason:           pdu.LogoutSession,
+			InitiatorTaskTag: tag,
+			CmdSN:            cmdSN,
+			ExpStatSN:        c.expStatSN.Load(),
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration(p.(*pdu.LogoutResponse).Time2Wait) * time.Second, nil
+}
+
+// Logout ends the session in an orderly way. New tasks fail with ErrClosed; those
+// that were submitted get Timeouts.Logout to finish; then the target is told, and its
+// answer awaited for as long again. Whatever the answer, even if there is none, the
+// session is closed when Logout returns, and all its goroutines have ended. A
+// session that has no connection at the moment is just closed.
+//
+// Logout may be called in any state and more than once, but not from a Completer
+// or OnEvent. The end of the context makes it a Close, and is the only error.
+func (s *Session) Logout(ctx context.Context) error {
+	s.mu.Lock()
+	c := s.conn
+	if c == nil || s.state != StateLoggedIn {
+		leaving := s.state == StateLoggingOut
+		s.mu.Unlock()
+		if !leaving {
+			return s.Close()
+		}
+		select { // another Logout is under way
+		case <-s.done:
+			return nil
+		case <-ctx.Done():
+			s.Close() //nolint:errcheck // always nil
+			return s.opError("logout", context.Cause(ctx))
+		}
+	}
+	s.state = StateLoggingOut
+	drained := s.awaitDrained()
+	s.mu.Unlock()
+
+	// Close, called meanwhile, cuts all waiting short.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(ErrClosed) })()
+
+	dctx, dcancel := withTimeout(ctx, s.cfg.Timeouts.Logout)
+	s.waitDrained(dctx, c, drained)
+	dcancel()
+	lctx, lcancel := withTimeout(ctx, s.cfg.Timeouts.Logout)
+	_, err := s.sendLogout(lctx, c)
+	lcancel()
+	if err != nil {
+		s.log.Info("no answer to logout", "err", err)
+	}
+	s.cancel(ErrClosed)
+	<-s.done
+	if cause := context.Cause(ctx); cause != nil && cause != ErrClosed {
+		return s.opError("logout", cause)
+	}
+	return nil
+}

@@ -1,0 +1,306 @@
+package initiator
+
+import (
+	"errors"
+
+	"github.com/goiscsi/goiscsi/initiator/scsi"
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// handle deals with one PDU of the target. An error fails the connection.
+func (c *conn) handle(h *pdu.Header) error {
+	switch h.Opcode() {
+	case pdu.OpDataIn:
+		return c.onDataIn(h)
+	case pdu.OpSCSIResponse:
+		return c.onSCSIResponse(h)
+	case pdu.OpR2T:
+		return c.onR2T(h)
+	case pdu.OpNOPIn:
+		return c.onNOPIn(h)
+	case pdu.OpTaskManagementResponse, pdu.OpLogoutResponse, pdu.OpTextResponse:
+		return c.onAnswer(h)
+	case pdu.OpAsyncMessage:
+		return c.onAsync(h)
+	case pdu.OpReject:
+		return c.onReject(h)
+	}
+	return protocolErrorf("%s in full feature phase", h.Opcode())
+}
+
+// countDigestError counts err if it is a digest error.
+func (c *conn) countDigestError(err error) {
+	if de := (*pdu.DigestError)(nil); errors.As(err, &de) {
+		c.rx.digest++
+	}
+}
+
+// status checks and advances StatSN for a PDU that carries a status. On error
+// recovery level 0 nothing is sent twice, so a number that is not the next one
+// means that something was lost.
+func (c *conn) status(statSN uint32) error {
+	want := c.expStatSN.Load()
+	if statSN != want {
+		return withKind(ErrProtocol, &gapError{"StatSN", want, statSN})
+	}
+	c.expStatSN.Store(want + 1)
+	return nil
+}
+
+// updateWindow takes ExpCmdSN and MaxCmdSN of a PDU that needs the session's
+// lock for nothing else.
+func (c *conn) updateWindow(h *pdu.Header) {
+	exp, limit := h.ExpCmdSN(), h.MaxCmdSN()
+	if exp == c.expCmdSN && limit == c.maxCmdSN {
+		return
+	}
+	c.s.mu.Lock()
+	c.window(exp, limit)
+	c.s.dispatch(c)
+	c.s.mu.Unlock()
+}
+
+// window takes ExpCmdSN and MaxCmdSN. The caller holds Session.mu.
+func (c *conn) window(exp, limit uint32) {
+	c.expCmdSN, c.maxCmdSN = exp, limit
+	c.s.win.update(exp, limit)
+}
+
+// find returns the slot of a task in flight, nil if the tag is an old one. A
+// tag that was never issued is a violation.
+func (c *conn) find(itt uint32) (*slot, error) {
+	s, how := c.s.slots.find(itt)
+	if how == lookupUnknown {
+		return nil, protocolErrorf("unknown task tag %#08x", itt)
+	}
+	return s, nil
+}
+
+// violate fails the task of a slot because of what the target did with it, and
+// with it the connection.
+func (c *conn) violate(sl *slot, err error) error {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if sl.state == slotSent && sl.task.cause == nil {
+		sl.task.cause = err
+	}
+	return err
+}
+
+// onDataIn reads data into the task's buffer, and finishes the task if the
+// status is there as well.
+func (c *conn) onDataIn(h *pdu.Header) error {
+	c.rx.dataIn++
+	d := &c.dataIn
+	if err := d.Decode(h, nil); err != nil {
+		return withKind(ErrProtocol, err)
+	}
+	if d.HasStatus {
+		if err := c.status(d.StatSN); err != nil {
+			return err
+		}
+	}
+	c.updateWindow(h)
+	sl := c.cur
+	if sl == nil || sl.itt != d.InitiatorTaskTag {
+		c.s.mu.Lock()
+		var err error
+		sl, err = c.find(d.InitiatorTaskTag)
+		c.s.mu.Unlock()
+		if sl == nil {
+			return err // late: Next skips the data
+		}
+		c.cur = sl
+	}
+	if d.DataSN != sl.dataSN {
+		return withKind(ErrProtocol, &gapError{"DataSN", sl.dataSN, d.DataSN})
+	}
+	sl.dataSN++
+	t := sl.task
+	n, offset := h.DataSegmentLength(), int64(d.BufferOffset)
+	if offset+int64(n) > int64(len(t.DataIn)) {
+		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), len(t.DataIn)))
+	}
+	if offset != int64(sl.received) && !c.params.UnorderedPDUs && !c.params.UnorderedSequences {
+		return c.violate(sl, protocolErrorf("data at %d where %d is next", offset, sl.received))
+	}
+	if n > 0 {
+		if err := c.r.ReadData(t.DataIn[offset:][:n]); err != nil {
+			return readError(err)
+		}
+		sl.received += n
+	}
+	if !d.HasStatus {
+		return nil
+	}
+	c.finish(sl, outcome{
+		status:   scsi.Status(d.Status),
+		over:     d.Overflow,
+		under:    d.Underflow,
+		residual: d.ResidualCount,
+	}, h)
+	return nil
+}
+
+// onSCSIResponse finishes a task.
+func (c *conn) onSCSIResponse(h *pdu.Header) error {
+	c.rx.rsp++
+	data, err := c.r.Data()
+	if err != nil {
+		return readError(err)
+	}
+	r := &c.resp
+	if err := r.Decode(h, data); err != nil {
+		return withKind(ErrProtocol, err)
+	}
+	if err := c.status(r.StatSN); err != nil {
+		return err
+	}
+	c.s.mu.Lock()
+	sl, err := c.find(r.InitiatorTaskTag)
+	c.s.mu.Unlock()
+	if sl == nil {
+		c.updateWindow(h)
+		return err
+	}
+	o := outcome{
+		status:   scsi.Status(r.Status),
+		over:     r.Overflow,
+		under:    r.Underflow,
+		residual: r.ResidualCount,
+		sense:    r.Sense(),
+	}
+	if len(sl.task.DataIn) > 0 && len(sl.task.DataOut) > 0 {
+		o.over, o.under, o.residual = r.BidiOverflow, r.BidiUnderflow, r.BidiResidualCount
+	}
+	if r.Response != pdu.ResponseCompleted {
+		o.err = &ResponseError{Response: r.Response}
+	}
+	c.finish(sl, o, h)
+	return nil
+}
+
+// An outcome is what the target says at the end of a task.
+type outcome struct {
+	err         error // there is no status
+	status      scsi.Status
+	over, under bool
+	residual    uint32
+	sense       []byte
+}
+
+// finish finishes the task of a slot with what the target said in the PDU of h.
+func (c *conn) finish(sl *slot, o outcome, h *pdu.Header) {
+	t := sl.task
+	if t.Err = o.err; o.err == nil {
+		t.Status = o.status
+		if o.status == scsi.StatusCheckCondition {
+			t.setSense(o.sense)
+		}
+		t.account(sl, o)
+	}
+	s := c.s
+	s.mu.Lock()
+	c.window(h.ExpCmdSN(), h.MaxCmdSN())
+	c.cur = nil
+	t = s.complete(c, sl)
+	s.dispatch(c)
+	s.mu.Unlock()
+	if t != nil {
+		c.done(t)
+	}
+}
+
+// account computes Transferred and Residual: what the target says, corrected by
+// what was seen, so that a target which claims success without having moved the
+// data is not believed.
+func (t *Task) account(sl *slot, o outcome) {
+	want, moved := len(t.DataOut), sl.sent
+	if len(t.DataIn) > 0 {
+		want, moved = len(t.DataIn), sl.received
+	}
+	t.Transferred = want
+	if o.under {
+		t.Transferred -= min(int(o.residual), want)
+	}
+	t.Transferred = min(t.Transferred, moved)
+	t.Residual = int64(want - t.Transferred)
+	if o.over && t.Residual == 0 {
+		t.Residual = -int64(o.residual)
+	}
+}
+
+// onR2T appends the data that the target is ready for.
+func (c *conn) onR2T(h *pdu.Header) error {
+	c.rx.r2t++
+	r := &c.r2t
+	if err := r.Decode(h, nil); err != nil {
+		return withKind(ErrProtocol, err)
+	}
+	c.updateWindow(h)
+	c.s.mu.Lock()
+	sl, err := c.find(r.InitiatorTaskTag)
+	aborting := sl != nil && sl.aborting
+	c.s.mu.Unlock()
+	if sl == nil {
+		return err
+	}
+	if r.R2TSN != sl.dataSN {
+		return withKind(ErrProtocol, &gapError{"R2TSN", sl.dataSN, r.R2TSN})
+	}
+	sl.dataSN++
+	t := sl.task
+	from, n := int64(r.BufferOffset), int64(r.DesiredDataTransferLength)
+	if n > int64(c.params.MaxBurstLength) || from+n > int64(len(t.DataOut)) {
+		return c.violate(sl, protocolErrorf("R2T for %d bytes at %d of %d, at most %d", n, from, len(t.DataOut), c.params.MaxBurstLength))
+	}
+	if aborting {
+		return nil // FastAbort: the target gets no more data for the task
+	}
+	batch, err := c.sendData(sl.itt, r.LUN, r.TargetTransferTag, t.DataOut, int(from), int(from+n))
+	if err != nil {
+		return c.violate(sl, err)
+	}
+	c.s.mu.Lock()
+	sl.sent += int(n)
+	sl.dataBatch = batch
+	c.s.mu.Unlock()
+	// A target cannot have got the data of an R2T whose last PDU is still
+	// in the pending batch. So of those there are at most MaxOutstandingR2T.
+	if sl.r2tBatch != batch {
+		sl.r2tBatch, sl.r2tCount = batch, 0
+	}
+	if sl.r2tCount++; sl.r2tCount > c.params.MaxOutstandingR2T {
+		return c.violate(sl, protocolErrorf("more than %d outstanding R2Ts", c.params.MaxOutstandingR2T))
+	}
+	return nil
+}
+
+// sendData appends the Data-Out PDUs of one sequence and returns the number of
+// the batch that the last one went into. It lets go of the queue between two
+// PDUs, so that digests of a long burst hold nobody up.
+func (c *conn) sendData(itt uint32, lun pdu.LUN, ttt uint32, data []byte, from, to int) (batch uint64, err error) {
+	q := &c.q
+	for sn := uint32(0); from < to; sn++ {
+		n := min(to-from, c.params.MaxXmitDataSegmentLength)
+		q.mu.Lock()
+		q.out = pdu.DataOut{
+			Final:             from+n == to,
+			LUN:               lun,
+			InitiatorTaskTag:  itt,
+			TargetTransferTag: ttt,
+			ExpStatSN:         c.expStatSN.Load(),
+			DataSN:            sn,
+			BufferOffset:      uint32(from),
+			Data:              data[from : from+n],
+		}
+		batch, err = q.append(&q.out)
+		q.mu.Unlock()
+		if err != nil {
+			return batch, err
+		}
+		c.rx.dataOut++
+		from += n
+	}
+	return batch, nil
+}

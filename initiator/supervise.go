@@ -1,0 +1,310 @@
+package initiator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// Timing of attempts to log in.
+const (
+	// firstRetryDelay is open-iscsi's pause between attempts of a first login.
+	firstRetryDelay = 3 * time.Second
+
+	// Recovery: the delay grows with the outage, so that one that lasts t is
+	// noticed to be over t/outageShare later.
+	outageShare   = 50
+	minRetryDelay = 25 * time.Millisecond
+	maxRetryDelay = 3 * time.Second
+
+	// firstConnectTimeout is what a TCP connection gets in the first attempt
+	// of a recovery; it doubles up to the login timeout.
+	firstConnectTimeout = time.Second
+)
+
+// firstLogin makes the attempts of Dial.
+func (s *Session) firstLogin(ctx context.Context) (*conn, error) {
+	start := time.Now()
+	extra := s.cfg.Params.DefaultTime2Wait // before the first retry only
+	for attempts := 1; ; attempts++ {
+		c, err := s.attempt(ctx, s.cfg.Timeouts.Login)
+		if err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil || !retryable(err) {
+			return nil, s.opError("login", err)
+		}
+		delay := firstRetryDelay + extra
+		extra = 0
+		if time.Since(start)+delay > s.cfg.LoginRetryWindow {
+			return nil, s.opError("login", err)
+		}
+		s.log.Warn("login failed, trying again", "err", err, "attempts", attempts, "delay", delay)
+		s.emit(Event{Type: EventLoginFailed, Portal: s.est.home, Err: err, Attempts: attempts})
+		s.setConnState(ConnWait, s.est.home)
+		if pause(ctx, delay) != nil {
+			return nil, s.opError("login", withKind(context.Cause(ctx), err))
+		}
+	}
+}
+
+// attempt makes one attempt to log in.
+func (s *Session) attempt(ctx context.Context, connectTimeout time.Duration) (*conn, error) {
+	t, res, portal, err := s.est.attempt(ctx, connectTimeout)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if res.tpgt == UnknownTPGT {
+		res.tpgt = portal.TPGT
+	}
+	s.result, s.portal = *res, portal
+	return newConn(s, t, res, portal), nil
+}
+
+// pause waits and returns the cause of the context's end if that came first.
+func pause(ctx context.Context, d time.Duration) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// supervise is the supervisor: it owns the life of the session's connections,
+// one after the other.
+func (s *Session) supervise(c *conn) {
+	for c != nil {
+		select {
+		case <-c.failed:
+		case <-s.leave:
+			s.takeLeave(c)
+			continue
+		case <-s.ctx.Done():
+			c.fail(context.Cause(s.ctx))
+		}
+		wait, again := s.disconnected(c, c.wait())
+		if !again {
+			break
+		}
+		if c = s.reconnect(wait); c != nil {
+			s.resume(c)
+			s.announceRecovery(c)
+		}
+	}
+	s.end()
+}
+
+// resume makes a connection the live one and sends what waits. The supervisor's,
+// or Dial's.
+func (s *Session) resume(c *conn) {
+	s.mu.Lock()
+	now := s.now()
+	s.conn = c
+	s.live.Store(c)
+	s.win = window{next: s.result.cmdSN, expCmd: s.result.expCmdSN, maxCmd: s.result.maxCmdSN}
+	if s.ctx.Err() == nil {
+		s.state = StateLoggedIn
+	}
+	s.connState = ConnLoggedIn
+	s.connected = time.Now()
+	s.keepalive = keepalive{}
+	s.hold = false
+	for t := s.queue.head; t != nil; t = t.next {
+		if t.Timeout > 0 {
+			t.deadline = now + t.Timeout
+		}
+	}
+	s.dispatch(c)
+	s.mu.Unlock()
+	s.wakeWatcher()
+	c.start()
+}
+
+// disconnected sorts out the tasks that were in flight on a connection that has
+// ended, by the rules of docs/session.md. It returns how long to wait before the
+// next login, and false if there shall be none.
+func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again bool) {
+	err := c.err
+	wait = c.params.DefaultTime2Wait
+	if drop := (*dropError)(nil); errors.As(err, &drop) {
+		wait = drop.wait
+	}
+	var finished, back taskList
+	s.mu.Lock()
+	s.conn = nil
+	s.live.Store(nil)
+	s.octets.tx += c.q.octets.Load()
+	s.octets.rx += c.src.octets.Load()
+	ending := s.state == StateLoggingOut || s.ctx.Err() != nil
+	for tag, x := range s.exchanges {
+		delete(s.exchanges, tag)
+		x.done <- answer{err: transportError(err)}
+	}
+	for _, sl := range s.inFlight() {
+		drained := sl.state == slotDraining
+		unsent := sl.cmdBatch > begun
+		t := s.slots.release(sl)
+		t.begun = t.begun || !unsent
+		switch {
+		case drained:
+			finished.pushBack(t)
+		case t.cause != nil:
+			t.Err = t.cause
+			finished.pushBack(t)
+		case ending || unsent || t.Replay:
+			back.pushBack(t)
+		default:
+			t.Err = interrupted(err)
+			finished.pushBack(t)
+		}
+	}
+	s.queue.prepend(&s.returned)
+	s.queue.prepend(&back)
+	s.connState, s.connected, s.hold = ConnFree, time.Time{}, false
+	s.lastErr, s.lostAt, s.attempts = err, s.now(), 0
+	if !ending {
+		s.connState = ConnWait
+		s.state = StateReconnecting
+		s.startRecoveryTimer()
+	}
+	s.checkDrained()
+	portal := s.portal
+	s.mu.Unlock()
+
+	close(c.gone)
+	giveBack(finished)
+	s.wakeWatcher()
+	if !ending {
+		s.log.Warn("connection lost", "portal", portal.Address(), "err", err, "next login in", wait)
+	}
+	s.emit(Event{Type: EventDisconnected, Portal: portal, Err: err})
+	return wait, !ending
+}
+
+// interrupted is the error of a task that was in flight when its connection
+// ended because of err.
+func interrupted(err error) error {
+	return withKind(ErrInterrupted, withKind(ErrTransport, err))
+}
+
+// inFlight returns the slots in use in the order of their CmdSN. The caller holds
+// mu.
+func (s *Session) inFlight() []*slot {
+	var list []*slot
+	s.slots.each(func(sl *slot) { list = append(list, sl) })
+	slices.SortFunc(list, func(a, b *slot) int { return pdu.SerialCompare(a.cmdSN, b.cmdSN) })
+	return list
+}
+
+// startRecoveryTimer sets the time at which tasks stop waiting. The caller holds
+// mu.
+func (s *Session) startRecoveryTimer() {
+	switch limit := s.cfg.Timeouts.Replacement; {
+	case limit < 0:
+		s.failAt = never
+	case limit <= Immediately:
+		s.failAt = s.now()
+		s.recoveryTimeout()
+	default:
+		s.failAt = s.now() + limit
+		s.wakeBy(s.failAt)
+	}
+}
+
+// recoveryTimeout lets all tasks that wait for a connection fail. The caller
+// holds mu.
+func (s *Session) recoveryTimeout() {
+	s.state = StateFailed
+	for t := s.queue.popFront(); t != nil; t = s.queue.popFront() {
+		s.reject(t, ErrRecoveryTimeout)
+	}
+}
+
+// reconnect makes attempts to log in until one succeeds. It returns nil if the
+// session shall end.
+func (s *Session) reconnect(wait time.Duration) *conn {
+	s.mu.Lock()
+	lost := s.lostAt
+	s.mu.Unlock()
+	connectTimeout := firstConnectTimeout
+	delay := lost + wait - s.now()
+	for attempts := 1; ; attempts++ {
+		if pause(s.ctx, delay) != nil {
+			return nil
+		}
+		c, err := s.attempt(s.ctx, min(connectTimeout, s.cfg.Timeouts.Login))
+		if err == nil {
+			return c
+		}
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		s.mu.Lock()
+		s.attempts = attempts
+		s.connState, s.portal = ConnWait, s.est.home
+		s.mu.Unlock()
+		outage := s.now() - lost
+		if attempts&(attempts-1) == 0 {
+			// The log hears of attempts 1, 2, 4, 8, …
+			s.log.Warn("login failed, trying again", "portal", s.est.home.Address(), "err", err, "attempts", attempts, "outage", outage.Round(time.Millisecond))
+		}
+		s.emit(Event{Type: EventLoginFailed, Portal: s.est.home, Err: err, Attempts: attempts, Outage: outage})
+		if s.cfg.ReopenMax > 0 && attempts >= s.cfg.ReopenMax {
+			s.cancel(s.opError("login", err))
+			return nil
+		}
+		connectTimeout = min(2*connectTimeout, s.cfg.Timeouts.Login)
+		delay = min(max(outage/outageShare, minRetryDelay), maxRetryDelay)
+	}
+}
+
+// announceRecovery notes and tells that the session is back.
+func (s *Session) announceRecovery(c *conn) {
+	s.mu.Lock()
+	attempts, outage := s.attempts+1, s.now()-s.lostAt
+	s.attempts = 0
+	s.recoveries++
+	s.lastRecovery = time.Now()
+	s.mu.Unlock()
+	s.log.Info("session is operational after recovery", "portal", c.portal.Address(), "attempts", attempts, "outage", outage.Round(time.Millisecond))
+	s.emit(Event{Type: EventRecovered, Portal: c.portal, Attempts: attempts, Outage: outage})
+}
+
+// end is the end of the session. There is no connection any more.
+func (s *Session) end() {
+	s.cancel(ErrClosed) // no effect if there is a cause already
+	cause := context.Cause(s.ctx)
+	s.mu.Lock()
+	s.state, s.connState = StateClosed, ConnFree
+	s.err = cause
+	for t := s.queue.popFront(); t != nil; t = s.queue.popFront() {
+		if t.begun {
+			s.reject(t, withKind(ErrClosed, interrupted(cause)))
+		} else {
+			s.reject(t, withKind(ErrClosed, cause))
+		}
+	}
+	failer := s.failer
+	s.mu.Unlock()
+	s.wg.Wait()
+	if failer != nil {
+		<-failer
+	}
+	s.log.Info("session is closed")
+	s.emit(Event{Type: EventClosed, Err: cause})
+	close(s.done)
+}
