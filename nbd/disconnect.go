@@ -13,6 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrHeldOpen says that a device was disconnected, but stays, failing all I/O,
+// until the last of its users has closed it.
+var ErrHeldOpen = errors.New("nbd: device is disconnected, but held open")
+
+// releaseWait is how long Detach waits for other users of a device, such as udev,
+// to close it.
+const releaseWait = 2 * time.Second
+
 // Disconnect writes back what the page cache holds, tells the driver to let go,
 // and waits until it has. The sockets must be served meanwhile: the flush goes
 // through them, and the driver ends with NBD_CMD_DISC on each. The device may be
@@ -32,7 +40,9 @@ func (d *Device) Disconnect(ctx context.Context) error {
 
 // Detach tells the driver to let go of the device, and waits until it has.
 // Requests in flight and pages that were not written back are lost with an
-// error to their users. It succeeds when the device is gone already.
+// error to their users. It succeeds when the device is gone already. A device
+// that others keep open is disconnected too, but remains until they close it:
+// Detach waits two seconds for them and returns ErrHeldOpen then.
 func (d *Device) Detach(ctx context.Context) error {
 	switch err := d.ours(); {
 	case errors.Is(err, ErrNoDevice):
@@ -46,14 +56,20 @@ func (d *Device) Detach(ctx context.Context) error {
 	if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENODEV) {
 		return deviceError("disconnect", d.Index, err)
 	}
+	short, cancel := context.WithTimeoutCause(ctx, releaseWait, ErrHeldOpen)
+	defer cancel()
+	return d.WaitGone(short)
+}
+
+// WaitGone waits until the device is no longer there, or is somebody else's.
+func (d *Device) WaitGone(ctx context.Context) error {
 	// sysfs attributes of the driver notify nobody, so look, ever less often.
 	for delay := time.Millisecond; ; delay = min(2*delay, 100*time.Millisecond) {
-		if err := d.ours(); err != nil {
-			// Gone, or connected anew by somebody else.
+		if err := d.ours(); errors.Is(err, ErrNoDevice) || errors.Is(err, ErrForeignDevice) {
 			return nil
 		}
-		if err := wait(ctx, delay); err != nil {
-			return deviceError("disconnect", d.Index, err)
+		if wait(ctx, delay) != nil {
+			return deviceError("disconnect", d.Index, context.Cause(ctx))
 		}
 	}
 }

@@ -97,4 +97,3 @@ func TestDisconnectEndsWithoutError(t *testing.T) {
 		t.Fatalf("socket after disconnect: %v, want EOF", err)
 	}
 }
-

@@ -19,8 +19,8 @@ type DeviceInfo struct {
 	Index int
 	// Connected says that it has a configuration; its sockets may be dead.
 	Connected bool
-	// PID is the process that connected it, 0 when none. It is not updated
-	// by Reconfigure.
+	// PID is the thread (gettid(2)) that connected it, 0 when none. It is not
+	// updated by Reconfigure.
 	PID int
 	// BackendID is the identifier that it was connected with.
 	BackendID string
