@@ -45,6 +45,10 @@ type Command struct {
 	Start, LoadEject bool  // START STOP UNIT
 	PowerCondition   uint8 // START STOP UNIT
 
+	ReportingOptions uint8  // REPORT SUPPORTED OPERATION CODES: 0 all, 1 one without, 2 one with service action
+	RequestedOp      Opcode // REPORT SUPPORTED OPERATION CODES
+	RequestedAction  uint16 // REPORT SUPPORTED OPERATION CODES
+
 	Scope uint8           // PERSISTENT RESERVE OUT
 	Type  ReservationType // PERSISTENT RESERVE OUT
 }
@@ -185,6 +189,7 @@ func (c *Command) parse12(b []byte) bool {
 		c.SelectReport, c.Length = SelectReport(b[2]), n
 	case OpMaintenanceIn:
 		c.ServiceAction, c.Length = b[1]&0x1f, n
+		c.requestedOpcode(b)
 		return c.ServiceAction == SAReportTargetPortGroups || c.ServiceAction == SAReportSupportedOpcodes
 	default:
 		return false
