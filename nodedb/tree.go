@@ -62,28 +62,34 @@ func treePath(r *record) string {
 	}
 }
 
-// nodeTreePath returns the path of a node's file. Where the tag is not known
-// there is one file for the portal, which can hold the record of the default
-// interface only; others get a directory with the tag -1.
-func nodeTreePath(ref NodeRef) string {
-	dir := path.Join("nodes", ref.Target, ref.portalName())
-	switch {
-	case ref.TPGT >= 0:
-		return path.Join(dir, ref.Iface)
-	case ref.Iface == DefaultIface:
-		return dir
-	default:
-		return path.Join(dir+",-1", ref.Iface)
+// treeRef returns ref with the tag that it has in the tree. A portal whose tag
+// is not known has one file there, and so room for one interface: that is the
+// default one. Records of others go where the tag 1 would, which is what nearly
+// all targets have, and tell the truth in a comment.
+func treeRef(ref NodeRef) NodeRef {
+	if ref.TPGT < 0 && ref.Iface != DefaultIface {
+		ref.TPGT = 1
 	}
+	return ref
+}
+
+// nodeTreePath returns the path of a node's file.
+func nodeTreePath(ref NodeRef) string {
+	ref = treeRef(ref)
+	dir := path.Join("nodes", ref.Target, ref.portalName())
+	if ref.TPGT < 0 {
+		return dir
+	}
+	return path.Join(dir, ref.Iface)
 }
 
 // treeLink returns the path of the link from a node's discovery to the node
 // and what the link says.
 func treeLink(n *Node) (link, target string) {
-	ref, disc := n.Ref(), n.Discovery()
+	ref, disc := treeRef(n.Ref()), n.Discovery()
 	name := strings.Join([]string{ref.Target, ref.Address, itoa(ref.Port), itoa(ref.TPGT), ref.Iface}, ",")
 	target = nodeTreePath(ref)
-	if !(ref.TPGT < 0 && ref.Iface == DefaultIface) {
+	if ref.TPGT >= 0 {
 		target = path.Dir(target)
 	}
 	dir := disc.Type.treeDir()
@@ -131,6 +137,13 @@ func fileText(r *record, mark bool) []byte {
 		b.WriteString(mirrorMark + "\n")
 	}
 	line := func(f *Field, v string) {
+		if f.Name == FieldTPGT {
+			if tag := itoa(treeRef((&Node{*r}).Ref()).TPGT); tag != v {
+				b.WriteString(f.Name + " = " + tag + "\n")
+				own.WriteString(ownPrefix + f.Name + " = " + v + "\n")
+				return
+			}
+		}
 		switch {
 		case v == "":
 		case f.Own:
