@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// A linker keeps the links in disk/by-path that lead to our devices. Two
+// sessions with one key ask for the same name; the first holds it, and when
+// it leaves the link goes over to the next one.
+type linker struct {
+	dir string // …/disk/by-path
+	// live says whether the node that a foreign link leads to is in use; a
+	// link to a dead one may be replaced.
+	live func(node string) bool
+
+	// mu guards claims and makes a claim and its link one step.
+	mu     sync.Mutex
+	claims map[string][]string // link name → nodes, the holder first
+}
+
+func newLinker(dir string, live func(node string) bool) *linker {
+	return &linker{dir: dir, live: live, claims: make(map[string][]string)}
+}
+
+// errForeignLink says that a link leads to a device that is not ours.
+var errForeignLink = errors.New("the link leads to another device")
+
+// add makes the link name lead to node, unless another device of ours holds
+// the name. A link that leads to a live device of someone else stays as it
+// is, which is an error that wraps errForeignLink.
+func (l *linker) add(name, node string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := l.claims[name]
+	if slices.Contains(held, node) {
+		return nil
+	}
+	if len(held) > 0 {
+		l.claims[name] = append(held, node)
+		return nil
+	}
+	if err := l.point(name, node); err != nil {
+		return err
+	}
+	l.claims[name] = []string{node}
+	return nil
+}
+
+// remove gives up node's claim to the name. The link goes, or leads to the
+// next device that claims it.
+func (l *linker) remove(name, node string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := l.claims[name]
+	i := slices.Index(held, node)
+	if i < 0 {
+		return nil
+	}
+	held = slices.Delete(held, i, i+1)
+	if len(held) > 0 {
+		l.claims[name] = held
+		if i > 0 {
+			return nil
+		}
+		return l.replace(name, held[0])
+	}
+	delete(l.claims, name)
+	return l.unlink(name, node)
+}
+
+// drop removes the link if it leads to node, whoever made it: a daemon that
+// died left it.
+func (l *linker) drop(name, node string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.claims[name]) > 0 {
+		return nil
+	}
+	return l.unlink(name, node)
+}
+
+// names returns the names that node claims with the given prefix.
+func (l *linker) names(node, prefix string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for name, held := range l.claims {
+		if strings.HasPrefix(name, prefix) && slices.Contains(held, node) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// point makes the link unless it leads to a live device already.
+func (l *linker) point(name, node string) error {
+	link := filepath.Join(l.dir, name)
+	switch to, err := l.leadsTo(link); {
+	case err == nil && to == node:
+		return nil // udev was faster
+	case err == nil && l.live(to):
+		return fmt.Errorf("%s → %s: %w", link, to, errForeignLink)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return l.replace(name, node)
+}
+
+// replace makes the link with one rename, so that no one finds it missing.
+func (l *linker) replace(name, node string) error {
+	link := filepath.Join(l.dir, name)
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	to, err := filepath.Rel(l.dir, node)
+	if err != nil {
+		to = node
+	}
+	temp := filepath.Join(l.dir, ".#"+name)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(to, temp); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, link); err != nil {
+		os.Remove(temp)
+		return err
+	}
+	return nil
+}
+
+func (l *linker) unlink(name, node string) error {
+	link := filepath.Join(l.dir, name)
+	to, err := l.leadsTo(link)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && to != node {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// leadsTo returns the link's destination as a clean absolute path. What is
+// not a link is an error other than fs.ErrNotExist.
+func (l *linker) leadsTo(link string) (string, error) {
+	to, err := os.Readlink(link)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(to) {
+		to = filepath.Join(l.dir, to)
+	}
+	return filepath.Clean(to), nil
+}

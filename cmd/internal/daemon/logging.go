@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+)
+
+// A lineHandler writes each record as one line, "iscsid: message key=value".
+// The message comes first because scripts and people know open-iscsi's lines by it.
+type lineHandler struct {
+	w     *lineWriter
+	level slog.Leveler
+	attrs string // preformatted " key=value …"
+	group string // "a.b."
+}
+
+// A lineWriter makes one Write of each line.
+type lineWriter struct {
+	mu   sync.Mutex // one line at a time
+	emit func(level slog.Level, line []byte)
+}
+
+// newLineHandler returns a handler that writes lines to w, each with a new
+// line and the "iscsid: " prefix.
+func newLineHandler(w io.Writer, level slog.Leveler) slog.Handler {
+	return newHandler(level, func(_ slog.Level, line []byte) {
+		_, _ = w.Write(append(append([]byte("iscsid: "), line...), '\n'))
+	})
+}
+
+// newHandler returns a handler that gives each line, without prefix and new
+// line, to emit.
+func newHandler(level slog.Leveler, emit func(slog.Level, []byte)) slog.Handler {
+	return &lineHandler{w: &lineWriter{emit: emit}, level: level}
+}
+
+func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+
+func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	var b bytes.Buffer
+	b.WriteString(clean(r.Message))
+	b.WriteString(h.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		appendAttr(&b, h.group, a)
+		return true
+	})
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.w.emit(r.Level, b.Bytes())
+	return nil
+}
+
+func (h *lineHandler) WithAttrs(as []slog.Attr) slog.Handler {
+	var b bytes.Buffer
+	b.WriteString(h.attrs)
+	for _, a := range as {
+		appendAttr(&b, h.group, a)
+	}
+	n := *h
+	n.attrs = b.String()
+	return &n
+}
+
+func (h *lineHandler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	n := *h
+	n.group += name + "."
+	return &n
+}
+
+func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
+	v := a.Value.Resolve()
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			group += a.Key + "."
+		}
+		for _, g := range v.Group() {
+			appendAttr(b, group, g)
+		}
+		return
+	}
+	if a.Key == "" {
+		return
+	}
+	b.WriteByte(' ')
+	b.WriteString(group + a.Key)
+	b.WriteByte('=')
+	s := clean(v.String())
+	if s == "" || strings.ContainsAny(s, " =\"") {
+		s = `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
+	}
+	b.WriteString(s)
+}
+
+// clean keeps a line one line: texts of targets may contain anything.
+func clean(s string) string {
+	if strings.IndexFunc(s, isControl) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }

@@ -1,0 +1,210 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// offer opens a unit's volume and attaches it. On failure the unit stays
+// listed with the reason, and the next scan tries again.
+func (s *supervisor) offer(ctx context.Context, u *unit) {
+	u.err = s.tryOffer(ctx, u)
+	switch {
+	case u.err == nil:
+		u.inherited = false
+	case ctx.Err() == nil:
+		s.log.Error("logical unit is not attached", "lun", u.lun, "err", u.err)
+	}
+}
+
+func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
+	kind, how, err := s.m.choose(s.set.attach)
+	if err != nil {
+		return err
+	}
+	vol, err := s.sess.open(ctx, u.lun, u.info, s.notify)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	s.giveUp(u)
+	u.vol, u.geo, u.kind = vol, vol.geometry(), kind
+	s.watch(vol)
+	if kind == attachNone {
+		return nil
+	}
+	if u.link, err = byPathName(s.key.Address, s.key.Port, s.key.Target, u.lun); err != nil {
+		s.log.Warn("logical unit gets no by-path link", "lun", u.lun, "err", err)
+	}
+	adopt := u.state.Backend != "" && u.state.Attach == kind
+	if u.state.Backend == "" {
+		u.state = unitState{Backend: s.backendID(u.lun), Index: -1}
+	}
+	u.state.LUN, u.state.Attach, u.state.WWID = uint64(u.lun), kind, u.info.identity()
+	u.state.Size, u.state.BlockSize, u.state.ReadOnly = u.geo.size, u.geo.blockSize, u.geo.readOnly
+
+	// From here on the file knows of the device, whatever happens to us.
+	s.units[u.lun] = u
+	if err := s.save(); err != nil {
+		return err
+	}
+	created := func(index int) error {
+		u.state.Index = index
+		return s.save()
+	}
+	var att attachment
+	err = errNoDevice
+	if adopt {
+		att, err = how.adopt(ctx, s.spec(u), u.state.Index)
+	}
+	if errors.Is(err, errNoDevice) {
+		adopt = false
+		att, err = how.attach(ctx, s.spec(u), created)
+	}
+	if err != nil {
+		if !adopt {
+			u.state = unitState{} // attach leaves nothing behind
+			s.save()
+		}
+		return fmt.Errorf("attach: %w", err)
+	}
+	u.att = att
+	if att.index() != u.state.Index {
+		if err := created(att.index()); err != nil {
+			s.log.Warn("state", "err", err)
+		}
+	}
+	if u.link != "" && att.name() != "" {
+		if err := s.m.links.offer(att.name(), u.link); err != nil {
+			s.log.Error("device has no by-path link", "device", att.path(), "err", err)
+			u.link = ""
+		}
+	}
+	s.log.Info("logical unit is attached", "lun", u.lun, "device", u.att.path(), "size", u.geo.size, "block_size", u.geo.blockSize)
+	return nil
+}
+
+// undo takes a unit's device away; the unit stays.
+func (s *supervisor) undo(u *unit) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.detachTime())
+	defer cancel()
+	if u.att == nil && u.state.Backend != "" {
+		s.discard(ctx, u)
+	}
+	if err := s.detach(ctx, u, false); err != nil {
+		s.log.Warn("detach", "lun", u.lun, "device", u.label(), "err", err)
+	}
+	if u.att != nil {
+		s.left = append(s.left, u.att)
+	}
+	s.giveUp(u)
+	u.att, u.state, u.inherited = nil, unitState{}, false
+	if err := s.save(); err != nil {
+		s.log.Warn("state", "err", err)
+	}
+}
+
+// watch makes a volume one that the session's events reach.
+func (s *supervisor) watch(v volume) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.volumes = append(s.volumes, v)
+}
+
+// giveUp closes a unit's volume. That waits for what the unit is doing, for as
+// long as the session lets it, so it has a goroutine, which the end of the
+// session waits for.
+func (s *supervisor) giveUp(u *unit) {
+	v := u.vol
+	if v == nil {
+		return
+	}
+	u.vol = nil
+	s.mu.Lock()
+	s.volumes = slices.DeleteFunc(s.volumes, func(w volume) bool { return w == v })
+	s.mu.Unlock()
+	s.closing.Go(v.close)
+}
+
+// reattach takes up the devices whose service has ended by itself. One that
+// was disconnected by someone else stays away until the next scan.
+func (s *supervisor) reattach() {
+	for _, lun := range s.sortedLUNs() {
+		u := s.units[lun]
+		if u.att == nil || !u.att.ended() {
+			continue
+		}
+		_, how, err := s.m.choose(u.kind)
+		var att attachment
+		if err == nil {
+			att, err = how.adopt(s.ctx, s.spec(u), u.state.Index)
+		}
+		if err == nil {
+			s.log.Warn("connection of a device was lost and is made anew", "lun", lun, "device", att.path())
+			s.left = append(s.left, u.att)
+			u.att = att
+			continue
+		}
+		s.log.Error("device was disconnected", "lun", lun, "device", u.label(), "err", err)
+		s.undo(u)
+		u.err = err
+	}
+	s.publish()
+}
+
+// waiting reports whether a device of an earlier daemon has not been taken up
+// yet.
+func (s *supervisor) waiting() bool {
+	for _, u := range s.units {
+		if u.inherited {
+			return true
+		}
+	}
+	return false
+}
+
+// drop removes a unit and its device.
+func (s *supervisor) drop(u *unit) {
+	delete(s.units, u.lun)
+	s.undo(u)
+}
+
+func (s *supervisor) detach(ctx context.Context, u *unit, flush bool) error {
+	if u.att == nil {
+		return nil
+	}
+	name := u.att.name()
+	if name != "" {
+		s.m.links.withdraw(name)
+	}
+	return u.att.detach(ctx, flush, func() { s.releaseClaim(name) })
+}
+
+// detachTime bounds the writing of dirty pages and the going of a device.
+func (s *supervisor) detachTime() time.Duration { return s.set.config.Timeouts.Logout + 5*time.Second }
+
+// atOnce is how many devices of a session are detached at a time.
+const atOnce = 16
+
+// eachUnit calls f for all units, several at a time, and waits.
+func (s *supervisor) eachUnit(f func(u *unit)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for _, lun := range s.sortedLUNs() {
+		u := s.units[lun]
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			f(u)
+		})
+	}
+	wg.Wait()
+}
+
+func (s *supervisor) sortedLUNs() []pdu.LUN { return slices.Sorted(maps.Keys(s.units)) }

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// MarkIOFlusher marks every thread of the process as one that writes dirty memory
+// out (PR_SET_IO_FLUSHER, Linux 5.6), so that its allocations never wait for
+// a disk that it serves itself. The mark is a thread's own, inherited by the
+// threads it makes and kept by exec: so main sets it on its own thread and executes the
+// program again; the runtime of that image starts all its threads from the
+// marked one.
+//
+// It must be the first thing that main does. It returns, with nil, in the
+// second image, and with an error where the mark is refused (it takes
+// CAP_SYS_RESOURCE), which is no reason not to run.
+func MarkIOFlusher() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	on, err := unix.PrctlRetInt(unix.PR_GET_IO_FLUSHER, 0, 0, 0, 0)
+	if err == nil && on == 1 {
+		return nil
+	}
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0)
+	}
+	if err != nil {
+		return os.NewSyscallError("prctl(PR_SET_IO_FLUSHER)", err)
+	}
+	return os.NewSyscallError("execve", syscall.Exec(executable(), os.Args, os.Environ()))
+}
+
+// executable returns the path of the running program: its real one, which
+// gives the process its name for pidof and ps, or where that has been
+// replaced by an upgrade the kernel's link to it.
+func executable() string {
+	const link = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil {
+		return link
+	}
+	running, err1 := os.Stat(link)
+	there, err2 := os.Stat(path)
+	if err1 != nil || err2 != nil || !os.SameFile(running, there) {
+		return link
+	}
+	return path
+}
+
+// protect asks the kernel not to kill the process for want of memory and not
+// to page it out, and the runtime to keep its heap small. Each part is
+// tried; refusals are logged.
+func protect(log *slog.Logger) {
+	// The heap is small and lives of pooled buffers, so collecting at half
+	// growth costs little and keeps an idle daemon under 30 MiB.
+	debug.SetGCPercent(50)
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
+		log.Warn("Cannot adjust oom-killer's pardon", "err", err)
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -10); err != nil {
+		log.Debug("priority is not raised", "err", err)
+	}
+	// Only what is touched is locked: a Go process maps much more than it uses.
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		log.Warn("memory is not locked, it may be paged out", "err", err)
+	}
+}
+
+// bootID names the time since the machine was started.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// A lockFile is a file that one process at a time can hold. The lock ends
+// with the process; the file stays.
+type lockFile struct{ f *os.File }
+
+// errLocked says that another process holds the file.
+var errLocked = errors.New("held by another process")
+
+// lockPath takes the lock without waiting.
+func lockPath(path string) (*lockFile, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w", path, errLocked)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return &lockFile{f}, nil
+}
+
+// writePID makes the process id the file's content, as a pid file has it.
+func (l *lockFile) writePID(pid int) error {
+	if err := l.f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := l.f.WriteAt([]byte(strconv.Itoa(pid)+"\n"), 0)
+	return err
+}
+
+// unlock gives the lock up, removing the file first when asked to: a pid file
+// goes with its process.
+func (l *lockFile) unlock(remove bool) {
+	if remove {
+		os.Remove(l.f.Name())
+	}
+	l.f.Close()
+}
+
+// dropPrivileges changes to the group and user, where they are not negative,
+// for all threads.
+func dropPrivileges(uid, gid int) error {
+	if gid >= 0 {
+		if err := syscall.Setgroups([]int{gid}); err != nil {
+			return os.NewSyscallError("setgroups", err)
+		}
+		if err := syscall.Setgid(gid); err != nil {
+			return os.NewSyscallError("setgid", err)
+		}
+	}
+	if uid >= 0 {
+		if err := syscall.Setuid(uid); err != nil {
+			return os.NewSyscallError("setuid", err)
+		}
+	}
+	return nil
+}

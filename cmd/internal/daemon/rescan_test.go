@@ -1,0 +1,253 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/goiscsi/goiscsi/initiator"
+	"github.com/goiscsi/goiscsi/nbd"
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+func TestRescanFindsNewUnit(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	b.target.set(5, fakeDisk("naa.5", 2<<20))
+	r := b.rescan(sid)
+	if !slices.Equal(r.Added, []uint64{5}) || len(r.Devices) != 2 {
+		t.Errorf("rescan %+v", r)
+	}
+	if to := b.linkTo(linkName("5")); to != "../../nbd1" {
+		t.Errorf("link leads to %q", to)
+	}
+}
+
+func TestRescanRemovesVanishedUnit(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20), fakeDisk("naa.2", 1<<20)))
+	sid := b.login().SID
+	b.target.set(0, nil)
+	r := b.rescan(sid)
+	if !slices.Equal(r.Removed, []uint64{0}) || len(r.Devices) != 1 {
+		t.Errorf("rescan %+v", r)
+	}
+	if n := b.kern.indexes(); !slices.Equal(n, []int{1}) || b.linkTo(linkName("0")) != "" {
+		t.Errorf("kernel devices %v, link %q", n, b.linkTo(linkName("0")))
+	}
+}
+
+func TestRescanResizesLive(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	b.target.grow(0, 4<<20)
+	r := b.rescan(sid)
+	if !slices.Equal(r.Resized, []uint64{0}) || r.Devices[0].Size != 4<<20 || r.Devices[0].Name != "nbd0" {
+		t.Errorf("rescan %+v", r)
+	}
+	if n := b.kern.size(0); n != 4<<20 {
+		t.Errorf("kernel device has %d bytes", n)
+	}
+	if _, err := b.kern.io(0, nbd.CmdWrite, 3<<20, make([]byte, 512)); err != nil {
+		t.Errorf("write to the new part: %v", err)
+	}
+}
+
+func TestRescanReplacesUnitOfAnotherIdentity(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	b.target.set(0, fakeDisk("naa.2", 1<<20))
+	r := b.rescan(sid)
+	if !slices.Equal(r.Replaced, []uint64{0}) || r.Devices[0].WWID != "naa.2" || r.Devices[0].Name != "nbd1" {
+		t.Errorf("rescan %+v", r)
+	}
+	if n := b.kern.indexes(); !slices.Equal(n, []int{1}) {
+		t.Errorf("kernel devices %v: the old one must not stay", n)
+	}
+	if to := b.linkTo(linkName("0")); to != "../../nbd1" {
+		t.Errorf("link leads to %q", to)
+	}
+}
+
+func TestRescanReattachesUnitOfAnotherBlockSize(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	u := fakeDisk("naa.1", 1<<20)
+	u.geo.blockSize = 4096
+	b.target.mu.Lock()
+	b.target.units[0].geo = u.geo
+	b.target.mu.Unlock()
+	r := b.rescan(sid)
+	if r.Devices[0].BlockSize != 4096 || r.Devices[0].Name != "nbd1" {
+		t.Errorf("rescan %+v", r)
+	}
+}
+
+func TestRescanRetriesUnitThatFailed(t *testing.T) {
+	u := fakeDisk("naa.1", 1<<20)
+	u.err = errors.New("not ready")
+	b := newBench(t, newFakeTarget(u))
+	s := b.login()
+	if d := s.Devices[0]; d.State != "offline" || d.Error == "" || d.Name != "" {
+		t.Fatalf("device %+v", d)
+	}
+	b.target.mu.Lock()
+	u.err = nil
+	b.target.mu.Unlock()
+	r := b.rescan(s.SID)
+	if !slices.Equal(r.Added, []uint64{0}) || r.Devices[0].State != "running" {
+		t.Errorf("rescan %+v", r)
+	}
+}
+
+func TestFailedReportLUNsTakesNothingAway(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	b.target.mu.Lock()
+	b.target.reportErr = errors.New("check condition")
+	b.target.mu.Unlock()
+	if _, err := b.svc.Rescan(t.Context(), sid); err == nil {
+		t.Error("rescan succeeded")
+	}
+	if n := b.kern.indexes(); len(n) != 1 {
+		t.Errorf("kernel devices %v", n)
+	}
+}
+
+func TestTargetCannotClaimAnyNumberOfUnits(t *testing.T) {
+	target := newFakeTarget()
+	for i := range maxUnits + 10 {
+		target.set(uint64(i), fakeController())
+	}
+	b := newBench(t, target)
+	if s := b.login(); len(s.Devices) != maxUnits {
+		t.Errorf("%d units, want %d", len(s.Devices), maxUnits)
+	}
+}
+
+func TestEventsOfTheSessionBringUnitsUpToDate(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*fakeTarget)
+		event  initiator.Event
+		done   func(*bench) bool
+	}{
+		{"inventory changed", func(f *fakeTarget) { f.set(1, fakeDisk("naa.2", 1<<20)) },
+			initiator.Event{Type: initiator.EventAsync, Async: &initiator.AsyncEvent{Event: pdu.AsyncSCSIEvent}},
+			func(b *bench) bool { return len(b.kern.indexes()) == 2 }},
+		{"recovered", func(f *fakeTarget) { f.grow(0, 2<<20) },
+			initiator.Event{Type: initiator.EventRecovered},
+			func(b *bench) bool { return b.kern.size(0) == 2<<20 }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+			s := b.supervisor(b.login().SID)
+			tc.change(b.target)
+			s.set.config.OnEvent(tc.event)
+			// What run does after the event is in order with a request.
+			s.ask(t, func() {})
+			if !tc.done(b) {
+				t.Error("nothing happened")
+			}
+		})
+	}
+}
+
+// ask waits until run has handled the events that were noted before.
+func (s *supervisor) ask(t *testing.T, _ func()) {
+	t.Helper()
+	for s.events.Load() != 0 || len(s.wake) != 0 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the test ended")
+		default:
+		}
+		if _, err := s.rescan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.rescan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDeviceDisconnectedByOthersIsTakenAway(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	s := b.supervisor(b.login().SID)
+	if err := b.kern.disconnect(0); err != nil { // nbd-client -d
+		t.Fatal(err)
+	}
+	s.left1(t, b)
+	if to := b.linkTo(linkName("0")); to != "" {
+		t.Errorf("link to %q is left", to)
+	}
+	r := b.rescan(s.sid)
+	if r.Devices[0].State != "running" {
+		t.Errorf("the next scan did not attach it: %+v", r.Devices[0])
+	}
+}
+
+// left1 waits until the supervisor has noticed the loss of its only device.
+func (s *supervisor) left1(t *testing.T, b *bench) {
+	t.Helper()
+	for {
+		s.mu.Lock()
+		name := s.devices[0].Name
+		s.mu.Unlock()
+		if name == "" {
+			return
+		}
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLostConnectionOfADeviceIsMadeAnew(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	s := b.supervisor(b.login().SID)
+	b.kern.mu.Lock()
+	d := b.kern.disks[0]
+	d.sock.Close() // as the kernel does after a protocol error
+	dead := d.dead
+	b.kern.mu.Unlock()
+	<-dead
+	for { // until the device has its new socket
+		b.kern.mu.Lock()
+		fresh := d.dead != dead
+		b.kern.mu.Unlock()
+		if fresh {
+			break
+		}
+	}
+	if _, err := b.kern.io(0, nbd.CmdWrite, 0, make([]byte, 512)); err != nil {
+		t.Errorf("write: %v", err)
+	}
+	if to := b.linkTo(linkName("0")); to != "../../nbd0" {
+		t.Errorf("link leads to %q", to)
+	}
+	_ = s
+}
+
+func TestPartitionsGetLinks(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	b.login()
+	part := filepath.Join(b.kern.sys, "block", "nbd0", "nbd0p1")
+	if err := errors.Join(os.MkdirAll(part, 0o755), os.WriteFile(filepath.Join(part, "partition"), []byte("1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	b.events.c <- uevent{action: "add", disk: "nbd0", name: "nbd0p1"}
+	b.events.c <- uevent{action: "change", disk: "nbd9", name: "nbd9"} // the first has been handled
+	if to := b.linkTo(linkName("0") + "-part1"); to != "../../nbd0p1" {
+		t.Errorf("link leads to %q", to)
+	}
+	if err := os.RemoveAll(part); err != nil {
+		t.Fatal(err)
+	}
+	b.events.c <- uevent{lost: true}
+	b.events.c <- uevent{action: "change", disk: "nbd9", name: "nbd9"}
+	if to := b.linkTo(linkName("0") + "-part1"); to != "" {
+		t.Errorf("link to %q is left", to)
+	}
+}

@@ -1,0 +1,347 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/goiscsi/goiscsi/cmd/internal/control"
+	"github.com/goiscsi/goiscsi/internal/paths"
+	"github.com/goiscsi/goiscsi/nbd"
+	"github.com/goiscsi/goiscsi/nodedb"
+)
+
+// Options say how a daemon runs.
+type Options struct {
+	// Paths are the places of its files.
+	Paths paths.Paths
+	// NoPIDFile leaves the pid file alone.
+	NoPIDFile bool
+	// Logger gets what an administrator should know. nil discards it.
+	Logger *slog.Logger
+	// Ready is called once when the control socket answers. It may be nil.
+	Ready func()
+	// UID and GID, if not negative, are what the process changes to when it
+	// has opened its sockets. Without CAP_SYS_ADMIN it can attach no kernel
+	// device, so they go with node.session.attach = socket.
+	UID, GID int
+
+	// Tests replace these.
+	kernel  kernel // nil: the kernel's own
+	uevents func() (ueventSource, error)
+	dial    dialFunc
+	retry   time.Duration
+}
+
+// restoreRetry is the time between two logins of a session that is to be
+// taken up again; open-iscsi waits as long between the reopens of one.
+const restoreRetry = 3 * time.Second
+
+// stopTime bounds a stop, so that neither a target nor a disk can hold it up.
+const stopTime = 20 * time.Second
+
+// Run holds sessions until ctx ends, then parks them for the next daemon. One
+// daemon at a time can use a run directory.
+func Run(ctx context.Context, o Options) error {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	conf, err := nodedb.LoadConfig(o.Paths.Config)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	for _, w := range conf.Warnings {
+		log.Warn(w)
+	}
+	gid, err := controlGroup(conf)
+	if err != nil {
+		log.Warn("control socket is for root alone", "err", err)
+	}
+	if err := makeRunDir(o.Paths.Run, gid); err != nil {
+		return err
+	}
+	lock, err := lockPath(filepath.Join(o.Paths.Run, "lock"))
+	if err != nil {
+		return fmt.Errorf("another iscsid runs: %w", err)
+	}
+	defer lock.unlock(false)
+	if !o.NoPIDFile {
+		pid, err := lockPath(o.Paths.PIDFile)
+		if err != nil {
+			return fmt.Errorf("pid file: %w", err)
+		}
+		defer pid.unlock(true)
+		if err := pid.writePID(os.Getpid()); err != nil {
+			return fmt.Errorf("pid file: %w", err)
+		}
+	}
+	passed := activation.Files(true)
+	l, err := listen(o.Paths.ControlSocket(), passed, gid)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	defer l.Close()
+
+	d, err := newDaemon(o, conf, newSystemdStore(passed, log), log)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	if err := dropPrivileges(o.UID, o.GID); err != nil {
+		return err
+	}
+	return d.run(ctx, l, gid, o.Ready)
+}
+
+// A daemon is one run of iscsid.
+type daemon struct {
+	log     *slog.Logger
+	svc     *service
+	m       *machine
+	kernel  *kernelAttacher
+	uevents ueventSource
+	wg      sync.WaitGroup // the uevent listener
+	stop    context.CancelFunc
+	stopped context.Context // ends when a stop is asked for
+}
+
+func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*daemon, error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	st, err := openStore(o.Paths.StateDir(), boot, newInstance(), firstHost(o.Paths.Sys), log)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Paths.LUNDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("socket directory: %w", err)
+	}
+	live := func(node string) bool { return nodeLive(o.Paths.Sys, node) }
+	links := newLinkKeeper(newLinker(o.Paths.ByPath(), live), o.Paths.Dev, o.Paths.Sys, log)
+	d := &daemon{log: log}
+	d.stopped, d.stop = context.WithCancel(context.Background())
+	pool := nbd.NewBufferPool(0)
+	d.kernel = newKernelAttacher(o.kernel, o.Paths.Dev, o.Paths.Sys, fds, pool, log)
+	sockets := newSocketAttacher(o.Paths.LUNDir(), pool, log)
+	d.m = &machine{
+		log: log, dial: o.dial, reg: newRegistry(st), store: st, links: links, byPath: o.Paths.ByPath(), lunDir: o.Paths.LUNDir(),
+		instance: st.instance, retry: o.retry,
+		choose: func(k attachKind) (attachKind, attacher, error) { return chooseAttacher(k, d.kernel, sockets) },
+	}
+	if d.m.dial == nil {
+		d.m.dial = dialTarget
+	}
+	if d.m.retry == 0 {
+		d.m.retry = restoreRetry
+	}
+	safe, _ := conf.Lookup(nodedb.ConfSafeLogout)
+	d.svc = &service{
+		m: d.m, log: log, safe: safe == "Yes", shutdown: d.stop, kernel: d.kernel.available,
+		identity: func() (identity, error) {
+			in, err := nodedb.LoadInitiatorName(o.Paths.InitiatorName)
+			return identity{name: in.Name, alias: in.Alias}, err
+		},
+	}
+	if _, err := d.svc.identity(); err != nil {
+		log.Warn("Warning: InitiatorName file "+o.Paths.InitiatorName+
+			" does not exist or does not contain a properly formatted InitiatorName", "err", err)
+	}
+	open := o.uevents
+	if open == nil {
+		open = func() (ueventSource, error) { return listenUevents() }
+	}
+	if d.uevents, err = open(); err != nil {
+		log.Warn("links of partitions are not followed", "err", err)
+		d.uevents = nil
+	} else {
+		d.wg.Go(func() { links.run(d.stopped, d.uevents) })
+	}
+	return d, nil
+}
+
+// run takes up the sessions on file, serves, and parks all sessions.
+func (d *daemon) run(ctx context.Context, l net.Listener, gid int, ready func()) error {
+	stopWith := context.AfterFunc(ctx, d.stop)
+	defer stopWith()
+	states, err := d.m.store.load()
+	if err != nil {
+		return err
+	}
+	// Before the first login, which makes devices that states does not know.
+	orphans := d.orphans(states)
+	d.svc.restore(states)
+	d.wg.Go(func() { d.removeOrphans(orphans) })
+
+	srv := control.NewServer(d.svc, control.Options{Group: gid, Logger: d.log})
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(d.stopped, l) }() // ends with stopped, waited for below
+	d.log.Info("iscsid is ready", "pid", os.Getpid(), "sessions", len(states))
+	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
+		d.log.Warn("readiness is not reported to systemd", "err", err)
+	}
+	if ready != nil {
+		ready()
+	}
+	<-d.stopped.Done()
+	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+	d.log.Info("iscsid stops; devices stay for the next one")
+	bound, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	d.m.reg.stop(bound)
+	err = <-served
+	if bound.Err() == nil {
+		d.svc.wg.Wait()
+	}
+	return err
+}
+
+// close ends what newDaemon started.
+func (d *daemon) close() {
+	d.stop()
+	if d.uevents != nil {
+		d.uevents.Close()
+	}
+	d.wg.Wait()
+	d.kernel.close()
+}
+
+// orphans returns the kernel devices, by number, that bear our mark and that no
+// session on file knows: a daemon died between making and offering them.
+func (d *daemon) orphans(states []*sessionState) map[int]string {
+	left := d.kernel.ours(d.m.instance)
+	for _, st := range states {
+		for _, u := range st.Units {
+			if left[u.Index] == u.Backend || u.Index < 0 {
+				maps.DeleteFunc(left, func(_ int, id string) bool { return id == u.Backend })
+			}
+		}
+	}
+	return left
+}
+
+// removeOrphans disconnects kernel devices that nobody can have used.
+func (d *daemon) removeOrphans(orphans map[int]string) {
+	for index, id := range orphans {
+		d.log.Warn("kernel device without a session is removed", "device", "nbd"+strconv.Itoa(index), "backend", id)
+		if err := d.kernel.discard(d.stopped, index, id); err != nil {
+			d.log.Warn("kernel device stays", "index", index, "err", err)
+		}
+	}
+}
+
+// newInstance returns the mark of a new run directory's devices.
+func newInstance() string {
+	var b [6]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails (crypto/rand.Read)
+	return hex.EncodeToString(b[:])
+}
+
+// firstHost returns the host number that the kernel would give the next SCSI
+// host, so that ours are not those of real ones.
+func firstHost(sys string) int {
+	next := 0
+	hosts, _ := filepath.Glob(filepath.Join(sys, "class/scsi_host/host*"))
+	for _, h := range hosts {
+		if n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(h), "host")); err == nil {
+			next = max(next, n+1)
+		}
+	}
+	return next
+}
+
+// nodeLive reports whether a by-path link to the node is of use to anyone: the
+// node is there and, if it is an nbd device, connected.
+func nodeLive(sys, node string) bool {
+	if _, err := os.Stat(node); err != nil {
+		return false
+	}
+	disk := filepath.Base(node)
+	if !strings.HasPrefix(disk, "nbd") {
+		return true
+	}
+	disk, _, _ = strings.Cut(disk, "p")
+	_, err := os.Stat(filepath.Join(sys, "block", disk, "pid"))
+	return err == nil
+}
+
+// controlGroup returns the group that may use the control socket, 0 for none.
+func controlGroup(conf *nodedb.Config) (int, error) {
+	name, ok := conf.Lookup(nodedb.ConfControlGroup)
+	if !ok || name == "" {
+		return 0, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// makeRunDir makes the run directory, which the group may enter.
+func makeRunDir(dir string, gid int) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if gid <= 0 {
+		return nil
+	}
+	if err := os.Chown(dir, -1, gid); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	return os.Chmod(dir, 0o750)
+}
+
+// listen returns the control socket: the one that systemd listens on for us,
+// or a new one that only root, and the group if there is one, can open.
+func listen(path string, passed []*os.File, gid int) (net.Listener, error) {
+	for _, f := range passed {
+		if strings.HasPrefix(f.Name(), fdPrefix) {
+			continue // a device's, see systemdStore
+		}
+		l, err := net.FileListener(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("passed by the service manager: %w", err)
+		}
+		return l, nil
+	}
+	// The run directory is locked, so a socket there is a dead daemon's.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	mode := fs.FileMode(0o600)
+	if gid > 0 {
+		mode = 0o660
+		err = os.Chown(path, -1, gid)
+	}
+	if err == nil {
+		err = os.Chmod(path, mode)
+	}
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
