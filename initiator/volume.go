@@ -35,7 +35,8 @@ type VolumeOptions struct {
 
 	// OnEvent is called for every VolumeEvent, one call at a time, from a
 	// goroutine of the volume. It may use the volume but must not close it.
-	// Nil means nobody is interested.
+	// Events of one type that come while it runs are told as one. Nil means
+	// nobody is interested.
 	OnEvent func(VolumeEvent)
 }
 
@@ -72,17 +73,18 @@ type Volume struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	// running counts goroutines: the attendant, and the run of timer that is
-	// due. Close waits for it.
+	// running counts goroutines: the attendant, the teller of events, and the
+	// run of the timer that is due. Close waits for them.
 	running sync.WaitGroup
 
 	// mu protects what follows. It is held for short moments only, never
 	// while a callback of the owner or a Kick of the session runs.
-	mu    sync.Mutex
-	state *diskState // replaced as a whole, but for downgrades
-	split splitRules // derived from state
-	queue ioQueue    // requests and pieces (volume_queue.go)
-	attn  attendance // what waits for the attendant (volume_attend.go)
+	mu     sync.Mutex
+	state  *diskState // replaced as a whole, but for downgrades
+	split  splitRules // derived from state
+	queue  ioQueue    // requests and pieces (volume_queue.go)
+	attn   attendance // what waits for the attendant (volume_attend.go)
+	events events     // what waits to be told to the owner (volume_events.go)
 
 	closed bool
 	broken error // why no more I/O is possible: the device was replaced
@@ -268,7 +270,7 @@ func (v *Volume) Features() Features {
 func (v *Volume) Do(ctx context.Context, t *Task) error {
 	t.LUN = v.lun
 	if err := v.port.Do(ctx, t); err != nil {
-		return v.prober.fail("command", v.lun, nil, err)
+		return v.wrap("command", err)
 	}
 	if t.Status == scsi.StatusGood || t.Status == scsi.StatusConditionMet {
 		return nil
@@ -286,9 +288,9 @@ func (v *Volume) Close() error {
 	v.stop()
 	v.mu.Lock()
 	v.closed = true
-	v.queue.failAll(v.prober.fail("close", v.lun, ErrVolumeClosed, ErrVolumeClosed))
+	v.queue.failAll(v.wrap("close", ErrVolumeClosed))
 	v.queue.stopTimer()
-	v.attn.release()
+	v.attn.release(ErrVolumeClosed)
 	v.unlockAndComplete()
 	v.flush()
 

@@ -2,74 +2,10 @@ package initiator
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/goiscsi/goiscsi/initiator/scsi"
 )
-
-// A VolumeEventType says what happened to a volume.
-type VolumeEventType uint8
-
-// The events of a volume.
-const (
-	// VolumeResized: the device grew or shrank; OldSize and Size tell. Size is
-	// what Volume.Size returns from now on.
-	VolumeResized VolumeEventType = iota + 1
-
-	// VolumeReset: the device was reset or switched on, or lost our commands in
-	// some other way. It was found to be the same, and the commands were sent
-	// again. Writes that were answered but not flushed may be lost if its
-	// cache is volatile.
-	VolumeReset
-
-	// VolumeReplaced: there is another device at the logical unit number; Err
-	// is an *IdentityError. All operations fail from now on.
-	VolumeReplaced
-
-	// VolumeLUNsChanged: the target has other logical units than before. All
-	// volumes of a session may report it, each once.
-	VolumeLUNsChanged
-
-	// VolumeSpaceLow: a thinly provisioned device reached its threshold.
-	VolumeSpaceLow
-
-	// VolumeModeChanged: ReadOnly or Features changed.
-	VolumeModeChanged
-
-	// VolumeDataLost: the device lost writes that it had answered; Err has the
-	// sense data. The next flush fails with Err, too.
-	VolumeDataLost
-)
-
-// String returns a short name.
-func (t VolumeEventType) String() string {
-	switch t {
-	case VolumeResized:
-		return "resized"
-	case VolumeReset:
-		return "reset"
-	case VolumeReplaced:
-		return "replaced"
-	case VolumeLUNsChanged:
-		return "logical units changed"
-	case VolumeSpaceLow:
-		return "space low"
-	case VolumeModeChanged:
-		return "mode changed"
-	case VolumeDataLost:
-		return "data lost"
-	}
-	return fmt.Sprintf("event %d", uint8(t))
-}
-
-// A VolumeEvent is something that happened to a volume. Fields that the type
-// does not mention are zero.
-type VolumeEvent struct {
-	Type          VolumeEventType
-	Volume        *Volume
-	OldSize, Size int64 // bytes
-	Err           error
-}
 
 // attendance is what waits for the attendant, the goroutine that deals with
 // what sense data tell about the device. It is started when there is something
@@ -80,13 +16,16 @@ type attendance struct {
 	lost    scsi.Sense // of the last deferred error
 	running bool
 
-	// identified is closed when the device is known to be the same or the
-	// volume is of no more use. Nil if nobody waits.
+	// identified is closed when an attempt to identify the device and to learn
+	// its state has ended; failure is then why it did not succeed, nil if it
+	// did. Nil if nobody waits.
 	identified chan struct{}
+	failure    error
 }
 
 // release wakes those who wait in awaitIdentified.
-func (a *attendance) release() {
+func (a *attendance) release(failure error) {
+	a.failure = failure
 	if a.identified != nil {
 		close(a.identified)
 		a.identified = nil
@@ -98,7 +37,7 @@ func (v *Volume) attend(bits attention, sense scsi.Sense) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if bits&attnDeferred != 0 && v.queue.deferred == nil {
-		v.queue.deferred = v.prober.fail("write", v.lun, ErrDevice, &scsi.StatusError{Status: scsi.StatusCheckCondition, Sense: sense})
+		v.queue.deferred = v.wrap("write", &scsi.StatusError{Status: scsi.StatusCheckCondition, Sense: sense})
 	}
 	v.note(bits, sense)
 }
@@ -110,17 +49,6 @@ func (v *Volume) UnitAttention(sense scsi.Sense) {
 	if sense.Key == scsi.KeyUnitAttention {
 		v.attend(judgeSense(sense).attention, sense)
 	}
-}
-
-// Revalidate makes the volume ask the device again who it is, how large and
-// whether it may be written. I/O waits until the answer is there, and fails if
-// it is another device. It is for callers who have reason to think that
-// something changed, such as a session that had to log in again; Revalidate
-// itself does not wait.
-func (v *Volume) Revalidate() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.note(attnReplaced, scsi.Sense{})
 }
 
 // note hands attentions to the attendant. v.mu is held.
@@ -149,28 +77,37 @@ func (v *Volume) wakeAttendant() {
 	go v.attendant()
 }
 
-// awaitIdentified waits until the device is known to be the same.
+// awaitIdentified waits until the device is known to be the same, or returns
+// why it is not.
 func (v *Volume) awaitIdentified(ctx context.Context) error {
 	v.mu.Lock()
-	for v.queue.held && !v.closed && v.broken == nil {
-		v.wakeAttendant()
-		if v.attn.identified == nil {
-			v.attn.identified = make(chan struct{})
-		}
-		identified := v.attn.identified
-		v.mu.Unlock()
-		select {
-		case <-identified:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		v.mu.Lock()
+	if v.queue.held && !v.closed && v.broken == nil {
+		return v.unlockAndAwait(ctx)
 	}
 	defer v.mu.Unlock()
 	if v.closed {
 		return ErrVolumeClosed
 	}
 	return v.broken
+}
+
+// unlockAndAwait releases v.mu and waits for the attempt to identify the
+// device that is under way or is started by it.
+func (v *Volume) unlockAndAwait(ctx context.Context) error {
+	v.wakeAttendant()
+	if v.attn.identified == nil {
+		v.attn.identified = make(chan struct{})
+	}
+	identified := v.attn.identified
+	v.mu.Unlock()
+	select {
+	case <-identified:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.attn.failure
 }
 
 // attendant deals with attentions until none are left.
@@ -193,36 +130,44 @@ func (v *Volume) attendant() {
 	}
 }
 
-// handle deals with a set of attentions. It returns false if it could not and
-// nothing is to be done until the next request comes.
+// handle deals with a set of attentions. It returns false, with the attendant
+// marked as ended, if the device could not be identified: then nothing is to be
+// done until the next request comes.
 func (v *Volume) handle(bits attention, lost scsi.Sense) bool {
+	identify := bits&attnIdentify != 0
+	if identify {
+		bits |= attnCapacity | attnMode
+	}
 	// What our own commands report about what we are looking at is no news.
 	p := v.prober
 	p.hold = nil
-	looking := bits
-	if bits&attnIdentify != 0 {
-		looking |= attnIdentify | attnCapacity | attnMode
-	}
 	p.attend = func(more attention, sense scsi.Sense) {
-		if more &^= looking; more != 0 {
+		if more &^= bits; more != 0 {
 			v.attend(more, sense)
 		}
 	}
 	if bits&attnDeferred != 0 {
-		err := v.prober.fail("write", v.lun, ErrDevice, &scsi.StatusError{Status: scsi.StatusCheckCondition, Sense: lost})
 		v.log.Error("the device lost writes that it had answered", "target", p.target, "lun", v.lun, "sense", lost)
-		v.emit(VolumeEvent{Type: VolumeDataLost, Err: err})
+		v.emit(VolumeEvent{Type: VolumeDataLost, Err: v.wrap("write", &scsi.StatusError{Status: scsi.StatusCheckCondition, Sense: lost})})
 	}
-	if bits&attnIdentify != 0 {
-		if !v.reidentify(&p, bits) {
-			return false
+	if identify {
+		if err := v.reidentify(&p); err != nil {
+			return v.notIdentified(bits, err)
 		}
 	}
-	if looking&attnCapacity != 0 {
-		v.resize(&p)
+	var err error
+	if bits&attnCapacity != 0 {
+		err = v.resize(&p)
 	}
-	if looking&attnMode != 0 {
-		v.remode(&p)
+	if bits&attnMode != 0 {
+		err = errors.Join(err, v.remode(&p))
+	}
+	if identify {
+		v.resume(err)
+	}
+	if bits&attnReset != 0 {
+		v.log.Info("the device was reset", "target", p.target, "lun", v.lun)
+		v.emit(VolumeEvent{Type: VolumeReset})
 	}
 	if bits&attnThreshold != 0 {
 		v.log.Warn("thin provisioning threshold reached: space is getting short", "target", p.target, "lun", v.lun)
@@ -235,13 +180,4 @@ func (v *Volume) handle(bits attention, lost scsi.Sense) bool {
 		v.emit(VolumeEvent{Type: VolumeLUNsChanged})
 	}
 	return true
-}
-
-// emit calls the owner. Only the attendant does, so there is one call at a
-// time.
-func (v *Volume) emit(e VolumeEvent) {
-	if v.onEvent != nil {
-		e.Volume = v
-		v.onEvent(e)
-	}
 }

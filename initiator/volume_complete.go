@@ -1,10 +1,7 @@
 package initiator
 
 import (
-	"errors"
 	"time"
-
-	"github.com/goiscsi/goiscsi/initiator/scsi"
 )
 
 // A volumeCompleter is a Volume in its role as the owner of tasks.
@@ -253,12 +250,8 @@ func (v *Volume) pieceError(io *ioTask, j judgement, err error) error {
 	if err == nil {
 		err = taskError(&io.task, j.kind)
 	}
-	var se *scsi.StatusError
-	if j.kind == nil && !errors.As(err, &se) {
-		var s *ioSentinel
-		if errors.As(err, &s) {
-			j.kind = s
-		}
+	if j.kind == nil {
+		j.kind = kindOf(err)
 	}
 	return &VolumeError{
 		Op: io.req.Op.String(), Target: v.prober.target, LUN: v.lun,

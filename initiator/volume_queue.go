@@ -1,6 +1,7 @@
 package initiator
 
 import (
+	"iter"
 	"sync"
 	"time"
 )
@@ -19,6 +20,7 @@ type ioQueue struct {
 	data requestList // OpRead, OpWrite, OpFlush
 	bulk requestList // OpDiscard, OpWriteZeroes
 
+	tasks   []ioTask
 	free    ioList // last in, first out
 	ready   ioList // to be sent as soon as may be
 	waiting ioList // to be sent when their time has come
@@ -50,9 +52,9 @@ type ioQueue struct {
 func (q *ioQueue) init(v *Volume, depth int) {
 	q.v, q.depth, q.maxDepth = v, depth, depth
 	q.idle.L = &v.mu
-	tasks := make([]ioTask, depth)
-	for i := range tasks {
-		io := &tasks[i]
+	q.tasks = make([]ioTask, depth)
+	for i := range q.tasks {
+		io := &q.tasks[i]
 		io.task.LUN = v.lun
 		io.task.Owner = (*volumeCompleter)(v)
 		io.task.Private = io
@@ -231,6 +233,17 @@ func (q *ioQueue) failAll(err error) {
 	for _, l := range []*requestList{&q.data, &q.bulk} {
 		for r := l.head; r != nil; r = l.head {
 			q.stop(r, err)
+		}
+	}
+}
+
+// inFlightOf returns the pieces of r that are with the session.
+func (q *ioQueue) inFlightOf(r *Request) iter.Seq[*ioTask] {
+	return func(yield func(*ioTask) bool) {
+		for i := range q.tasks {
+			if io := &q.tasks[i]; io.req == r && io.state == ioInFlight && !yield(io) {
+				return
+			}
 		}
 	}
 }

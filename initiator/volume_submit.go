@@ -1,6 +1,10 @@
 package initiator
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/goiscsi/goiscsi/initiator/scsi"
+)
 
 // Submit queues a request. It never blocks; errors come through RequestDone.
 // Requests need a Kick to be sent: one for any number of them.
@@ -111,10 +115,32 @@ func (v *Volume) requestError(r *Request, err error) error {
 	if errors.As(err, &ve) {
 		return err
 	}
-	e := &VolumeError{Op: r.Op.String(), Target: v.prober.target, LUN: v.lun, Offset: r.Offset, Length: r.size, Err: err}
-	var s *ioSentinel
-	if errors.As(err, &s) {
-		e.Kind = s
-	}
+	e := v.wrap(r.Op.String(), err)
+	e.Offset, e.Length = r.Offset, r.size
 	return e
+}
+
+// wrap makes a *VolumeError of an error that has no range.
+func (v *Volume) wrap(op string, err error) *VolumeError {
+	var ve *VolumeError
+	if errors.As(err, &ve) {
+		return ve
+	}
+	return &VolumeError{Op: op, Target: v.prober.target, LUN: v.lun, Kind: kindOf(err), Err: err}
+}
+
+// kindOf returns the sentinel that sums up an error, or nil.
+func kindOf(err error) error {
+	var s *ioSentinel
+	var id *IdentityError
+	var se *scsi.StatusError
+	switch {
+	case errors.As(err, &id):
+		return ErrIdentity
+	case errors.As(err, &s):
+		return s
+	case errors.As(err, &se):
+		return judgeSense(se.Sense).kind
+	}
+	return nil
 }
