@@ -30,6 +30,19 @@ func (h *Host) Disk(target string, lun string) string {
 	return ""
 }
 
+// SID returns the id of a target's only session.
+func (h *Host) SID(target string) string {
+	h.t.Helper()
+	out := h.Must("-m", "session")
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 3 && f[3] == target {
+			return strings.Trim(f[1], "[]")
+		}
+	}
+	h.t.Fatalf("no session with %s in\n%s", target, out)
+	return ""
+}
+
 // Socket returns the unix socket on which a target's only disk is served.
 func (h *Host) Socket() string {
 	h.t.Helper()
