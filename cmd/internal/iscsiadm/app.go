@@ -61,8 +61,7 @@ func New(env Env) *App { return &App{env: env} }
 const program = "iscsiadm"
 
 // Run runs the command and returns its exit code. When ctx ends, what waits
-// is cancelled; a cause of ErrInterrupted is reported as open-iscsi reports
-// SIGINT.
+// is cancelled, and the cause is reported.
 func (a *App) Run(ctx context.Context) int {
 	c := &command{
 		Env:  a.env,

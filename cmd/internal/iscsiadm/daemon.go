@@ -1,7 +1,6 @@
 package iscsiadm
 
 import (
-	"errors"
 	"log/slog"
 	"time"
 
@@ -172,9 +171,9 @@ func (c *command) killDaemon(priority int) error {
 	if control.IsNotRunning(err) {
 		c.errorf("can not connect to iSCSI daemon (111)!")
 	} else {
-		c.report(err)
-		if errors.Is(err, ErrInterrupted) {
-			return exit(errcode.Err)
+		code := c.report(err)
+		if c.ctx.Err() != nil {
+			return exit(code)
 		}
 	}
 	c.errorf("Could not stop iscsid. Trying sending iscsid SIGTERM or SIGKILL signals manually")

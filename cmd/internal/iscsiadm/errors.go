@@ -16,6 +16,9 @@ import (
 // the user pressed ^C.
 var ErrInterrupted = errors.New("caught SIGINT, exiting...")
 
+// ErrTerminated is the cause for SIGTERM.
+var ErrTerminated = errors.New("caught SIGTERM, exiting...")
+
 // An exitError ends the command with a code; what there is to say has been
 // printed.
 type exitError struct{ code errcode.Code }
@@ -93,8 +96,8 @@ func (c *command) report(err error) errcode.Code {
 		return errcode.Success
 	case errors.As(err, &done):
 		return done.code
-	case errors.Is(err, ErrInterrupted), c.ctx.Err() != nil && errors.Is(context.Cause(c.ctx), ErrInterrupted):
-		c.errorf("%v", ErrInterrupted)
+	case c.ctx.Err() != nil:
+		c.errorf("%v", context.Cause(c.ctx))
 		return errcode.Err
 	}
 	for _, line := range nodedb.Lines(err) {

@@ -1,8 +1,6 @@
 package iscsiadm
 
 import (
-	"context"
-	"errors"
 	"fmt"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
@@ -84,7 +82,7 @@ func (c *command) loginCode(nodes []*nodedb.Node, o loginOptions) (errcode.Code,
 				a.node.SetTPGT(res.session.TPGT)
 				learnt = append(learnt, a.node)
 			}
-		case errors.Is(res.err, context.Canceled):
+		case c.ctx.Err() != nil: // the command ends, which is said once
 		default:
 			c.errorf("Could not login to %s.", a.text)
 			c.initiatorError(res.err)

@@ -36,8 +36,8 @@ func Main() int {
 	}).Run(ctx)
 }
 
-// interruptible returns a context that ends at SIGINT, with ErrInterrupted,
-// and at SIGTERM. A second signal ends the process at once.
+// interruptible returns a context that ends at SIGINT with ErrInterrupted, and
+// at SIGTERM with ErrTerminated. A second signal ends the process at once.
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
@@ -49,7 +49,7 @@ func interruptible(parent context.Context) (context.Context, func()) {
 			if s == os.Interrupt {
 				cancel(ErrInterrupted)
 			} else {
-				cancel(context.Canceled)
+				cancel(ErrTerminated)
 			}
 		case <-ctx.Done():
 		}

@@ -85,9 +85,8 @@ func (c *command) logoutSessions(l []control.Session) error {
 			_ = c.out.Flush()
 			continue
 		}
-		if errors.Is(err, context.Canceled) {
-			code = errcode.Err
-			continue // report says it once
+		if c.ctx.Err() != nil {
+			continue // the command ends, which is said once
 		}
 		code = errcode.Of(err)
 		c.errorf("Could not logout of %s.", sessionText(&l[i]))
