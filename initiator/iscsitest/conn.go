@@ -1,0 +1,353 @@
+package iscsitest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// A phase is where a connection stands (RFC 7143 section 8.1.3, reduced to
+// what a target with one connection a session tells apart). It only goes
+// upwards.
+type phase uint8
+
+const (
+	phaseLogin  phase = iota // from the first byte to the final login response
+	phaseFull                // full feature phase
+	phaseLogout              // a logout was answered: nothing more may come
+	phaseClosed              // the connection is ended
+)
+
+// readBuffer is the size of a connection's read buffer in bytes.
+const readBuffer = 64 << 10
+
+// A Conn is one connection of a Server, and its session in full feature phase.
+type Conn struct {
+	srv *Server
+	nc  net.Conn
+	id  uint64
+	// r is used by the goroutine in serve only.
+	r *pdu.Reader
+	// done is closed when the connection ends.
+	done     chan struct{}
+	doneOnce sync.Once
+
+	// mu guards everything below. It is held while a PDU is processed and
+	// while replies are flushed, never while reading.
+	mu    sync.Mutex
+	phase phase
+	w     *pdu.Writer
+	arena arena
+
+	// Sequence numbers (RFC 7143 section 4.2.2).
+	statSN    uint32
+	expStatSN uint32 // highest acknowledged
+	expCmdSN  uint32
+	maxCmdSN  uint32 // as announced: never goes back
+	inflight  uint32 // commands received and not answered
+	gaps      bool   // a request was lost on purpose: CmdSN may have holes
+	held      map[uint32]heldPDU
+
+	nexus     nexus
+	tsih      uint16
+	cid       uint16
+	alias     string
+	discovery bool
+	target    *target
+	neg       Negotiated
+	login     *login
+
+	tasks   map[uint32]*task  // writes waiting for data, by ITT
+	delayed map[uint32]*delay // requests held up by a handler, by ITT
+	aborted map[uint32]struct{}
+	free    []*task
+	lastTTT uint32
+	uas     map[pdu.LUN][]uint16
+	pings   map[uint32]pdu.LUN // NOP-Ins sent as pings, by TTT
+	text    textExchange
+
+	// Flyweights, and memory for parameter data.
+	cmd     pdu.SCSICommand
+	dataOut pdu.DataOut
+	nopOut  pdu.NOPOut
+	rsp     pdu.SCSIResponse
+	dataIn  pdu.DataIn
+	r2t     pdu.R2T
+	req     request
+	scratch []byte
+}
+
+// A heldPDU is a request that came before its turn.
+type heldPDU struct {
+	h    pdu.Header
+	data []byte
+}
+
+func newConn(s *Server, nc net.Conn, id uint64) *Conn {
+	c := &Conn{
+		srv: s, nc: nc, id: id,
+		done:    make(chan struct{}),
+		w:       pdu.NewWriter(nc),
+		statSN:  s.cfg.InitialStatSN,
+		tasks:   map[uint32]*task{},
+		delayed: map[uint32]*delay{},
+		aborted: map[uint32]struct{}{},
+		held:    map[uint32]heldPDU{},
+		uas:     map[pdu.LUN][]uint16{},
+		pings:   map[uint32]pdu.LUN{},
+		login:   &login{},
+		neg:     defaultNegotiated(),
+	}
+	c.r = pdu.NewReader(flushingReader{c}, readBuffer)
+	return c
+}
+
+// flushingReader is the source of a Conn's Reader. It is read when everything
+// in memory has been worked off: the time to send the replies.
+type flushingReader struct{ c *Conn }
+
+func (r flushingReader) Read(p []byte) (int, error) {
+	if err := r.c.lockedFlush(); err != nil {
+		return 0, err
+	}
+	return r.c.nc.Read(p)
+}
+
+var errEnd = errors.New("connection is to end")
+
+// serve runs until the connection ends.
+func (c *Conn) serve() {
+	err := c.loop()
+	c.end()
+	c.srv.forget(c)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errEnd) && !errors.Is(err, net.ErrClosed) {
+		c.srv.logf("connection %d of %q: %v", c.id, c.nexus.initiator, err)
+	}
+}
+
+func (c *Conn) loop() error {
+	for {
+		h, err := c.r.Next()
+		if err == nil {
+			err = c.receive(h)
+		}
+		if err != nil {
+			return c.explain(err)
+		}
+	}
+}
+
+// explain records a violation for errors that are the initiator's.
+func (c *Conn) explain(err error) error {
+	var fe *pdu.FormatError
+	if errors.As(err, &fe) {
+		c.violated(fe.Opcode, "%v", err)
+	}
+	return err
+}
+
+// receive takes in the data segment of a PDU and processes it.
+func (c *Conn) receive(h *pdu.Header) error {
+	c.srv.waitPaused(c.done)
+	op := h.Opcode()
+	c.srv.received[op].Add(1)
+	data, err := c.r.Data()
+	var de *pdu.DigestError
+	if errors.As(err, &de) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.dataDigestError(h)
+	}
+	if err != nil {
+		return err
+	}
+	if len(data) == 0 {
+		data = nil
+	}
+	if c.srv.hooked(op) {
+		return c.receiveHooked(h, data)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.process(h, data)
+}
+
+// process is the way of a request in order: is it allowed now, is it its turn,
+// what does it want. c.mu is held.
+func (c *Conn) process(h *pdu.Header, data []byte) error {
+	switch c.phase {
+	case phaseLogin:
+		return c.processLogin(h, data)
+	case phaseLogout, phaseClosed:
+		if c.phase == phaseLogout {
+			c.violated(h.Opcode(), "request after logout (11.14)")
+		}
+		return errEnd
+	}
+	c.checkExpStatSN(h)
+	turn := c.checkCmdSN(h)
+	switch turn {
+	case turnIgnore:
+		return nil
+	case turnHold:
+		c.held[h.CmdSN()] = heldPDU{pdu.Header{BHS: h.BHS, AHS: append([]byte(nil), h.AHS...)}, append([]byte(nil), data...)}
+		return nil
+	}
+	if err := c.dispatch(h, data); err != nil {
+		return err
+	}
+	for len(c.held) > 0 { // whatever waited for this one
+		next, ok := c.held[c.expCmdSN]
+		if !ok {
+			break
+		}
+		delete(c.held, c.expCmdSN)
+		c.advance(&next.h)
+		if err := c.dispatch(&next.h, next.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dispatch executes a request whose turn it is. c.mu is held.
+func (c *Conn) dispatch(h *pdu.Header, data []byte) error {
+	op := h.Opcode()
+	if c.discovery && op != pdu.OpTextRequest && op != pdu.OpLogoutRequest && op != pdu.OpNOPOut {
+		c.violated(op, "not allowed in a discovery session (4.3)")
+		return c.reject(h, pdu.RejectProtocolError)
+	}
+	var err error
+	switch op {
+	case pdu.OpSCSICommand:
+		if err = c.cmd.Decode(h, data); err == nil {
+			return c.scsiCommand(&c.cmd)
+		}
+	case pdu.OpDataOut:
+		if err = c.dataOut.Decode(h, data); err == nil {
+			return c.dataOutArrived(h, &c.dataOut)
+		}
+	case pdu.OpNOPOut:
+		if err = c.nopOut.Decode(h, data); err == nil {
+			return c.nop(h, &c.nopOut)
+		}
+	case pdu.OpTaskManagementRequest:
+		var p pdu.TaskManagementRequest
+		if err = p.Decode(h, data); err == nil {
+			return c.taskManagement(&p)
+		}
+	case pdu.OpTextRequest:
+		var p pdu.TextRequest
+		if err = p.Decode(h, data); err == nil {
+			return c.textRequest(h, &p)
+		}
+	case pdu.OpLogoutRequest:
+		var p pdu.LogoutRequest
+		if err = p.Decode(h, data); err == nil {
+			return c.logout(h, &p)
+		}
+	case pdu.OpLoginRequest:
+		c.violated(op, "login request in full feature phase (6.3)")
+		return c.reject(h, pdu.RejectProtocolError)
+	case pdu.OpSNACK:
+		c.violated(op, "snack in a session of ErrorRecoveryLevel 0 (7.1.4)")
+		return c.reject(h, pdu.RejectSNACK)
+	default:
+		c.violated(op, "opcode is not one of an initiator (11.2.1.2)")
+		return c.reject(h, pdu.RejectCommandNotSupported)
+	}
+	c.violated(op, "%v", err)
+	return c.reject(h, pdu.RejectInvalidField)
+}
+
+// dataDigestError answers a PDU whose data segment arrived damaged (RFC 7143
+// section 7.8). c.mu is held.
+func (c *Conn) dataDigestError(h *pdu.Header) error {
+	if c.phase != phaseFull {
+		return errEnd
+	}
+	c.gaps = true // the initiator may or may not send it again
+	if err := c.reject(h, pdu.RejectDataDigest); err != nil {
+		return err
+	}
+	if h.Opcode() != pdu.OpDataOut {
+		return nil
+	}
+	t := c.tasks[h.InitiatorTaskTag()]
+	if t == nil {
+		return nil
+	}
+	t.fail(scsiCRCError)
+	if !h.Final() {
+		return nil
+	}
+	return c.complete(t)
+}
+
+func (c *Conn) violated(op pdu.Opcode, format string, args ...any) {
+	c.srv.violated(Violation{Initiator: c.nexus.initiator, Conn: c.id, Opcode: op, Rule: fmt.Sprintf(format, args...)})
+}
+
+// close ends the connection from outside; serve notices.
+func (c *Conn) close() {
+	c.doneOnce.Do(func() { close(c.done) })
+	c.nc.Close()
+}
+
+// Close ends the connection as if it had failed.
+func (c *Conn) Close() { c.close() }
+
+// Reset ends a TCP connection with a reset instead of the regular FIN.
+func (c *Conn) Reset() {
+	if tc, ok := c.nc.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0) // a connection that is gone already needs no reset
+	}
+	c.close()
+}
+
+// end is what follows the last PDU: nothing more is executed or sent.
+func (c *Conn) end() {
+	c.mu.Lock()
+	logout := c.phase == phaseLogout
+	if logout {
+		_ = c.w.Flush() // the connection ends anyway
+	}
+	c.phase = phaseClosed
+	c.w.Reset()
+	for itt := range c.delayed {
+		c.dropDelayed(itt)
+	}
+	clear(c.tasks)
+	c.mu.Unlock()
+	c.close()
+}
+
+// ID returns the number of the connection, counted from 1.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Initiator returns the initiator's name, "" before it is known. It must not
+// be called in a handler of a response.
+func (c *Conn) Initiator() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nexus.initiator
+}
+
+// Done is closed when the connection ends.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// waitPaused waits while the server is paused.
+func (s *Server) waitPaused(done <-chan struct{}) {
+	gate := s.pause.Load()
+	if gate == nil {
+		return
+	}
+	select {
+	case <-*gate:
+	case <-done:
+	}
+}
