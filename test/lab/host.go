@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -199,8 +200,15 @@ func (h *Host) Run(name string, args ...string) Result {
 	return r
 }
 
+// hints are the lines with which our iscsiadm adds to open-iscsi's messages.
+var hints = regexp.MustCompile(`(?m)^iscsiadm: hint: .*\n`)
+
+// WithoutHints returns a standard error without the lines that ours adds: what
+// is left must be open-iscsi's.
+func WithoutHints(stderr string) string { return hints.ReplaceAllString(stderr, "") }
+
 // Expect is a command's expected ending. Empty strings mean that the stream
-// must be empty.
+// must be empty, hints of ours apart.
 type Expect struct {
 	Stdout, Stderr string
 	Code           int
@@ -210,7 +218,7 @@ type Expect struct {
 func (h *Host) Check(want Expect, args ...string) {
 	h.t.Helper()
 	r := h.Iscsiadm(args...)
-	if r.Stdout != want.Stdout || r.Stderr != want.Stderr || r.Code != want.Code {
+	if r.Stdout != want.Stdout || WithoutHints(r.Stderr) != want.Stderr || r.Code != want.Code {
 		w := Result{Args: r.Args, Stdout: want.Stdout, Stderr: want.Stderr}
 		h.t.Errorf("got exit status %d:\n%s\nwant exit status %d:\n%s", r.Code, r, want.Code, w)
 	}

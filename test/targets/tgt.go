@@ -32,9 +32,9 @@ func StartTGT(t testing.TB, port int, hosts []string, tgts ...Target) *TGT {
 	if port == 0 {
 		port = FreePort(t, hosts...)
 	}
-	// tgtd and tgtadm meet on a socket named by a number; a port that is ours
-	// is a number that is ours.
-	s := &TGT{t: t, control: strconv.Itoa(port), port: port, hosts: hosts, targets: tgts}
+	// tgtd and tgtadm meet on a socket named by a number of at most 32767, 0
+	// being the machine's own tgtd; a port that is ours makes one that is ours.
+	s := &TGT{t: t, control: strconv.Itoa(port%32767 + 1), port: port, hosts: hosts, targets: tgts}
 	t.Cleanup(func() {
 		_ = os.Remove("/var/run/tgtd/socket." + s.control)
 		_ = os.Remove("/var/run/tgtd/socket." + s.control + ".lock")
