@@ -82,7 +82,10 @@ func makeNode(sys, path string) error {
 
 // A claim is a block device held by an exclusive open: as long as it is held
 // no one can mount it, use it as swap or build upon it.
-type claim struct{ f *os.File }
+type claim struct {
+	name string // "nbd0"
+	f    *os.File
+}
 
 // errInUse says that a block device is mounted, used as swap or part of
 // another device, or that this is true of one of its partitions.
@@ -99,7 +102,7 @@ func claimDevice(path string) (*claim, error) {
 	case err != nil:
 		return nil, err
 	}
-	return &claim{f}, nil
+	return &claim{f: f}, nil
 }
 
 func (c *claim) release() { c.f.Close() }

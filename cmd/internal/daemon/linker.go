@@ -116,7 +116,7 @@ func (l *linker) point(name, node string) error {
 // replace makes the link with one rename, so that no one finds it missing.
 func (l *linker) replace(name, node string) error {
 	link := filepath.Join(l.dir, name)
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+	if err := os.MkdirAll(l.dir, 0o755); err != nil { // as udev makes it
 		return err
 	}
 	to, err := filepath.Rel(l.dir, node)

@@ -18,6 +18,17 @@ type lineHandler struct {
 	group string // "a.b."
 }
 
+// A quieter passes a library's informational records on only where debugging
+// is wanted: the daemon tells the same events in open-iscsi's words.
+type quieter struct{ slog.Handler }
+
+func (q quieter) Enabled(ctx context.Context, l slog.Level) bool {
+	return q.Handler.Enabled(ctx, l) && (l > slog.LevelInfo || q.Handler.Enabled(ctx, slog.LevelDebug))
+}
+
+func (q quieter) WithAttrs(as []slog.Attr) slog.Handler { return quieter{q.Handler.WithAttrs(as)} }
+func (q quieter) WithGroup(name string) slog.Handler    { return quieter{q.Handler.WithGroup(name)} }
+
 // A lineWriter makes one Write of each line.
 type lineWriter struct {
 	mu   sync.Mutex // one line at a time

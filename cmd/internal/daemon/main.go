@@ -95,7 +95,8 @@ func start(c *cli.Context, args []string, stderr io.Writer, flusher error) (int,
 	}
 	o.Logger = slog.New(h)
 
-	syscall.Umask(0o077)
+	// What is private is made so by its own mode; links in /dev are for all.
+	syscall.Umask(0o022)
 	if flusher != nil {
 		o.Logger.Warn("the process is not marked as one that writes dirty memory out; it may wait for its own disks when memory is short", "err", flusher)
 	}

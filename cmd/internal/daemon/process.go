@@ -113,6 +113,9 @@ func (l *lockFile) writePID(pid int) error {
 	if err := l.f.Truncate(0); err != nil {
 		return err
 	}
+	if err := l.f.Chmod(0o644); err != nil { // scripts read it, whatever the umask is
+		return err
+	}
 	_, err := l.f.WriteAt([]byte(strconv.Itoa(pid)+"\n"), 0)
 	return err
 }

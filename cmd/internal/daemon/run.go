@@ -53,6 +53,11 @@ type Options struct {
 // taken up again; open-iscsi waits as long between the reopens of one.
 const restoreRetry = 3 * time.Second
 
+// poolIdle is how many bytes of unused payload buffers are kept for the next
+// burst: enough for the depth of a disk under load, little enough for an idle
+// daemon to stay under 30 MiB.
+const poolIdle = 8 << 20
+
 // stopTime bounds a stop, so that neither a target nor a disk can hold it up.
 const stopTime = 20 * time.Second
 
@@ -138,7 +143,7 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	links := newLinkKeeper(newLinker(o.Paths.ByPath(), live), o.Paths.Dev, o.Paths.Sys, log)
 	d := &daemon{log: log}
 	d.stopped, d.stop = context.WithCancel(context.Background())
-	pool := nbd.NewBufferPool(0)
+	pool := nbd.NewBufferPool(poolIdle)
 	d.kernel = newKernelAttacher(o.kernel, o.Paths.Dev, o.Paths.Sys, fds, pool, log)
 	sockets := newSocketAttacher(o.Paths.LUNDir(), pool, log)
 	d.m = &machine{
@@ -197,6 +202,7 @@ func (d *daemon) run(ctx context.Context, l net.Listener, gid int, ready func())
 	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
 		d.log.Warn("readiness is not reported to systemd", "err", err)
 	}
+	d.wg.Go(func() { d.watchdog(d.stopped) })
 	if ready != nil {
 		ready()
 	}
@@ -211,6 +217,26 @@ func (d *daemon) run(ctx context.Context, l net.Listener, gid int, ready func())
 		d.svc.wg.Wait()
 	}
 	return err
+}
+
+// watchdog tells systemd, if it wants to know, that the daemon is alive: that
+// the registry, which every request needs, answers.
+func (d *daemon) watchdog(ctx context.Context) {
+	every, err := sd.SdWatchdogEnabled(false)
+	if err != nil || every <= 0 {
+		return
+	}
+	tick := time.NewTicker(every / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			d.m.reg.all()
+			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog) // systemd's silence is its own affair
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // close ends what newDaemon started.

@@ -187,15 +187,10 @@ func (v *service) restore(states []*sessionState) {
 	}
 }
 
-// onEvent is the session's callback. It must not block.
+// onEvent is the session's callback. It must not block. Losses and failures
+// are logged by the session itself.
 func (s *supervisor) onEvent(ev initiator.Event) {
 	switch ev.Type {
-	case initiator.EventDisconnected:
-		s.log.Warn(fmt.Sprintf("connection%d:0 is lost", s.sid), "err", ev.Err)
-	case initiator.EventLoginFailed:
-		if n := ev.Attempts; n&(n-1) == 0 { // ever more seldom
-			s.log.Warn(fmt.Sprintf("connection%d:0 login failed", s.sid), "attempts", n, "err", ev.Err)
-		}
 	case initiator.EventRecovered:
 		s.log.Info(fmt.Sprintf("connection%d:0 is operational after recovery (%d attempts)", s.sid, ev.Attempts), "outage", ev.Outage)
 		// What was a disk before the outage may be another one now. The
@@ -206,8 +201,6 @@ func (s *supervisor) onEvent(ev initiator.Event) {
 		}
 		s.mu.Unlock()
 		s.notify(eventRefresh)
-	case initiator.EventRecoveryTimeout:
-		s.log.Error(fmt.Sprintf("session%d: session recovery timed out after %d secs", s.sid, s.set.recoveryTimeout))
 	case initiator.EventRedirected:
 		s.log.Info(fmt.Sprintf("connection%d:0 is redirected", s.sid), "portal", ev.Portal.String())
 	case initiator.EventAsync:

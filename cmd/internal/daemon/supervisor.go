@@ -80,13 +80,16 @@ type supervisor struct {
 	left    []attachment   // given up, to be waited for at the end
 	closing sync.WaitGroup // volumes that are being closed
 
+	// claiming is held by the logout that looks whether devices are in use.
+	claiming sync.Mutex
+
 	// mu guards what follows, which run writes and listings read.
 	mu      sync.Mutex
 	phase   phase
 	live    session // sess, for its info and stats, which may be called any time
 	devices []control.Device
-	claims  map[string]*claim // devices that a safe logout holds, by name
-	volumes []volume          // open ones, for the session's events
+	claims  []*claim // devices that a safe logout holds
+	volumes []volume // open ones, for the session's events
 }
 
 // What the session's events ask of the supervisor.
@@ -115,7 +118,7 @@ func newSupervisor(m *machine, sid, host int, set *settings, rec map[string]stri
 	s.loginCtx, s.cancelLogin = context.WithCancelCause(s.ctx)
 	s.set.config.ISID = initiator.OpenISCSIISID(uint32(sid))
 	s.set.config.OnEvent = s.onEvent
-	s.set.config.Logger = s.log
+	s.set.config.Logger = slog.New(quieter{s.log.Handler()})
 	return s
 }
 
@@ -319,14 +322,19 @@ func (s *supervisor) stop() { s.cancel(errStopping) }
 // claimDevices opens each block device exclusively and keeps it, so that
 // none comes into use between the check and the logout.
 func (s *supervisor) claimDevices() error {
+	// One logout at a time claims; a second one would find the first one's
+	// claims and take them for a user's.
+	s.claiming.Lock()
+	defer s.claiming.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.phase == phaseLogout {
+	devices, ending := slices.Clone(s.devices), s.ctx.Err() != nil
+	s.mu.Unlock()
+	if ending {
 		return nil
 	}
-	claims := make(map[string]*claim)
-	for _, d := range s.devices {
-		if d.Name == "" || s.claims[d.Name] != nil {
+	var claims []*claim
+	for _, d := range devices {
+		if d.Name == "" {
 			continue
 		}
 		c, err := claimDevice(d.Path)
@@ -338,14 +346,14 @@ func (s *supervisor) claimDevices() error {
 			return refuse(errcode.Busy, "session %d: %w", s.sid, err)
 		}
 		if err == nil {
-			claims[d.Name] = c
+			c.name = d.Name
+			claims = append(claims, c)
 		}
 	}
-	if s.claims == nil {
-		s.claims = claims
-	} else {
-		maps.Copy(s.claims, claims)
-	}
+	s.mu.Lock()
+	s.claims = claims
+	s.mu.Unlock()
+	s.cancel(errLogout)
 	return nil
 }
 
@@ -353,12 +361,13 @@ func (s *supervisor) claimDevices() error {
 func (s *supervisor) releaseClaim(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n, c := range s.claims {
-		if name == "" || n == name {
-			c.release()
-			delete(s.claims, n)
+	s.claims = slices.DeleteFunc(s.claims, func(c *claim) bool {
+		if name != "" && c.name != name {
+			return false
 		}
-	}
+		c.release()
+		return true
+	})
 }
 
 func (s *supervisor) setPhase(p phase) {
