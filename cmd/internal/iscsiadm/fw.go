@@ -3,6 +3,7 @@ package iscsiadm
 import (
 	"errors"
 	"io/fs"
+	"strings"
 
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/nodedb"
@@ -56,7 +57,9 @@ func (c *command) fwMode() error {
 func (c *command) firmware() ([]firmwareEntry, error) {
 	entries, err := readIBFT(c.Paths.Sys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.report(err)
+		for _, line := range strings.Split(err.Error(), "\n") {
+			c.errorf("%s", oneLine(line))
+		}
 	}
 	if len(entries) == 0 {
 		return nil, c.fail(errcode.NoObjsFound, "Could not get list of targets from firmware. (err %d)", int(errcode.NoObjsFound))

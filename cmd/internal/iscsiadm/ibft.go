@@ -45,8 +45,9 @@ type firmwareEntry struct {
 // maxAttribute bounds an attribute of sysfs: a page.
 const maxAttribute = 4096
 
-// readIBFT returns the valid targets of the table below sys, by their number.
-// There is none on most machines: the error is then fs.ErrNotExist.
+// readIBFT returns the valid targets of the table below sys, by their number,
+// and an error for those that cannot be used. Most machines have no table: the
+// error is then fs.ErrNotExist.
 func readIBFT(sys string) ([]firmwareEntry, error) {
 	root := filepath.Join(sys, "firmware", "ibft")
 	dirs, err := os.ReadDir(root)
@@ -100,11 +101,11 @@ func readIBFT(sys string) ([]firmwareEntry, error) {
 		}
 		entries = append(entries, e)
 	}
-	if len(entries) == 0 {
-		return nil, errors.Join(append(errs, fs.ErrNotExist)...)
+	if len(entries)+len(errs) == 0 {
+		return nil, fs.ErrNotExist
 	}
 	slices.SortFunc(entries, func(a, b firmwareEntry) int { return cmp.Compare(a.Index, b.Index) })
-	return entries, nil
+	return entries, errors.Join(errs...)
 }
 
 // usable reports whether the flags of a block say that it is valid (bit 0).

@@ -37,7 +37,7 @@ const labInitiator = "iqn.1993-08.org.debian:01:81cc55237ed9"
 // targets, two of which want CHAP, and an iscsid. It is the lab that the
 // transcript was made in.
 type lab struct {
-	t      testing.TB
+	t      testing.TB // the test that runs now
 	env    iscsiadm.Env
 	daemon *controltest.Daemon
 
@@ -84,7 +84,7 @@ func newLabWithoutDaemon(t testing.TB) *lab {
 		Getenv: func(string) string { return "" },
 		Control: func(socket string) control.Service {
 			c := control.NewClient(socket, control.ClientOptions{})
-			t.Cleanup(func() { _ = c.Close() })
+			l.t.Cleanup(func() { _ = c.Close() })
 			return c
 		},
 		Discover: l.discover,
