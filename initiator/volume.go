@@ -77,6 +77,9 @@ type Volume struct {
 	// run of the timer that is due. Close waits for them.
 	running sync.WaitGroup
 
+	// calls keeps *calls that are not in use.
+	calls sync.Pool
+
 	// mu protects what follows. It is held for short moments only, never
 	// while a callback of the owner or a Kick of the session runs.
 	mu     sync.Mutex

@@ -151,8 +151,12 @@ func (v *Volume) handle(bits attention, lost scsi.Sense) bool {
 		v.emit(VolumeEvent{Type: VolumeDataLost, Err: v.wrap("write", &scsi.StatusError{Status: scsi.StatusCheckCondition, Sense: lost})})
 	}
 	if identify {
-		if err := v.reidentify(&p); err != nil {
+		same, err := v.reidentify(&p)
+		if err != nil {
 			return v.notIdentified(bits, err)
+		}
+		if !same {
+			return true
 		}
 	}
 	var err error

@@ -5,21 +5,22 @@ import (
 )
 
 // reidentify asks the device who it is while all I/O waits. It returns an
-// error if it got no answer. If the device is another one, all fails from now
-// on.
-func (v *Volume) reidentify(p *prober) error {
+// error if it got no answer, and false if the device is another one: then all
+// fails from now on.
+func (v *Volume) reidentify(p *prober) (same bool, err error) {
 	// The first command takes the unit attentions in.
 	if err := p.awaitReady(v.ctx, v.lun); err != nil {
-		return err
+		return false, err
 	}
 	info, err := p.inquire(v.ctx, v.lun)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !info.IsDisk() || !info.Identity.Same(v.info.Identity) {
 		v.abandon(&IdentityError{Want: v.info.Identity, Got: info.Identity})
+		return false, nil
 	}
-	return nil
+	return true, nil
 }
 
 // resume lets I/O go on after the device was identified.

@@ -3,7 +3,6 @@ package initiator
 import (
 	"context"
 	"io"
-	"sync"
 )
 
 // A call is a Request that somebody waits for.
@@ -18,16 +17,16 @@ func (c *call) RequestDone(*Request) { c.done <- struct{}{} }
 // Flush implements RequestCompleter.
 func (c *call) Flush() {}
 
-// calls keeps calls that are not in use: they are the same for all volumes.
-var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
-
 // do carries out a request and returns how many of its bytes, from the first
 // one on, were done before the first failure, if there was one.
 func (v *Volume) do(ctx context.Context, r Request) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, v.requestError(&r, context.Cause(ctx))
 	}
-	c := calls.Get().(*call)
+	c, ok := v.calls.Get().(*call)
+	if !ok {
+		c = &call{done: make(chan struct{}, 1)}
+	}
 	c.req = r
 	c.req.Owner = c
 	v.Submit(&c.req)
@@ -40,7 +39,7 @@ func (v *Volume) do(ctx context.Context, r Request) (int64, error) {
 	}
 	n, err := c.req.good, c.req.Err
 	c.req = Request{}
-	calls.Put(c)
+	v.calls.Put(c)
 	return n, err
 }
 
