@@ -78,7 +78,8 @@ func TestCHAP(t *testing.T) {
 	h.Check(lab.Expect{Stdout: fmt.Sprintf("tcp: [3] 127.0.0.1:%d,1 %s (non-flash)\n", tgt.Port(), chapTarget)}, "-m", "session")
 }
 
-// TestMutualCHAP wants the target to prove itself, and believes no other.
+// TestMutualCHAP wants the target to prove itself, and believes no other: that
+// is not the initiator's authorization (24), so open-iscsi answers 19.
 func TestMutualCHAP(t *testing.T) {
 	h, tgt := discovered(t)
 	update(h, mutualTarget, tgt,
@@ -87,7 +88,7 @@ func TestMutualCHAP(t *testing.T) {
 		"node.session.auth.password", incoming.Password,
 		"node.session.auth.username_in", outgoing.Username,
 		"node.session.auth.password_in", "notthetargets")
-	h.Check(refused(mutualTarget, tgt, 24, authFailed), node(mutualTarget, tgt, "-l")...)
+	h.Check(refused(mutualTarget, tgt, 19, "encountered non-retryable iSCSI login failure"), node(mutualTarget, tgt, "-l")...)
 	update(h, mutualTarget, tgt, "node.session.auth.password_in", outgoing.Password)
 	h.Check(loggedIn(mutualTarget, tgt), node(mutualTarget, tgt, "-l")...)
 }

@@ -96,6 +96,12 @@ func TestLIOCHAP(t *testing.T) {
 				}
 				h.Must("-m", "node", "-u")
 			}
+			if mutual { // a target that cannot prove itself is not believed
+				lioUpdate(h, "node.session.auth.password_in", "not-the-target")
+				if r := h.Iscsiadm("-m", "node", "-l"); r.Code != 19 {
+					t.Errorf("target with another secret: exit status %d, want 19\n%s", r.Code, r)
+				}
+			}
 			lioUpdate(h, "node.session.auth.password", "not-the-password")
 			if r := h.Iscsiadm("-m", "node", "-l"); r.Code != 24 {
 				t.Errorf("wrong password: exit status %d, want 24\n%s", r.Code, r)

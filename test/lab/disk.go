@@ -80,6 +80,7 @@ func (h *Host) Sockets() []string {
 func (h *Host) Shell(line string) string {
 	h.t.Helper()
 	cmd := exec.Command("/bin/sh", "-ec", line)
+	cmd.Dir = h.Dir // where a program's droppings do no harm
 	cmd.Env = append(os.Environ(), h.env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

@@ -3,6 +3,7 @@ package iscsiadm_test
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -171,7 +172,7 @@ func TestDiscoveryFailures(t *testing.T) {
 	}{
 		{"refused", dialError(syscall.ECONNREFUSED), retries("iscsiadm: cannot make connection to 127.0.0.1: Connection refused\n") + last + "iSCSI PDU timed out\n", 11},
 		{"no route", dialError(syscall.EHOSTUNREACH), retries("iscsiadm: cannot make connection to 127.0.0.1: No route to host\n") + last + "iSCSI PDU timed out\n", 11},
-		{"no answer to SYN", op("dial", initiator.ErrTimeout, initiator.ErrTransport), retries("iscsiadm: connect to 127.0.0.1 timed out\n") + last + "iSCSI PDU timed out\n", 11},
+		{"no answer to SYN", op("discover", initiator.ErrTimeout, initiator.ErrTransport, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}), retries("iscsiadm: connect to 127.0.0.1 timed out\n") + last + "iSCSI PDU timed out\n", 11},
 		{"closed", op("login", initiator.ErrTransport, io.ErrUnexpectedEOF),
 			retries("iscsiadm: Connection to Discovery Address 127.0.0.1 failed\niscsiadm: Login I/O error, failed to receive a PDU\niscsiadm: retrying discovery login to 127.0.0.1\n") + last + "iSCSI PDU timed out\n", 11},
 		{"no answer to login", op("login", initiator.ErrTimeout),

@@ -116,7 +116,7 @@ func (noDNS) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error
 
 // dialError is what the library returns for a connection that cannot be made.
 func dialError(errno syscall.Errno) error {
-	return &initiator.OpError{Op: "dial", Err: errors.Join(initiator.ErrTransport, errno)}
+	return &initiator.OpError{Op: "discover", Err: errors.Join(initiator.ErrTransport, &net.OpError{Op: "dial", Net: "tcp", Err: errno})}
 }
 
 // discover plays the portals.

@@ -167,7 +167,7 @@ type failure struct {
 func explain(err error, cfg initiator.DiscoveryConfig) failure {
 	host := cfg.Portal.Host
 	var login *initiator.LoginError
-	var op *initiator.OpError
+	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.As(err, &login):
