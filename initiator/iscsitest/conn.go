@@ -156,14 +156,16 @@ func (c *Conn) receive(h *pdu.Header) error {
 	op := h.Opcode()
 	c.srv.received[op].Add(1)
 	data, err := c.r.Data()
-	var de *pdu.DigestError
-	if errors.As(err, &de) {
+	if err != nil {
+		// Within the branch, as it escapes: PDUs that arrive whole allocate
+		// nothing.
+		var de *pdu.DigestError
+		if !errors.As(err, &de) {
+			return err
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.dataDigestError(h)
-	}
-	if err != nil {
-		return err
 	}
 	if len(data) == 0 {
 		data = nil
