@@ -25,8 +25,8 @@ type attendance struct {
 
 // release wakes those who wait in awaitIdentified.
 func (a *attendance) release(failure error) {
-	a.failure = failure
 	if a.identified != nil {
+		a.failure = failure
 		close(a.identified)
 		a.identified = nil
 	}
