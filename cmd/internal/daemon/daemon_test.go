@@ -24,7 +24,12 @@ import (
 	"github.com/goiscsi/goiscsi/nodedb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(testAsDaemon) != "" {
+		os.Exit(Main(os.Args, os.Stdout, os.Stderr, nil))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const testTarget = "iqn.2016-01-com.example.tg1"
 
@@ -37,6 +42,7 @@ type bench struct {
 	target *fakeTarget
 	events *fakeUevents
 	logs   *logBuffer
+	fds    fdStore // keeps sockets from one daemon to the next
 }
 
 // A logBuffer keeps the log of a test for its failure.
@@ -65,7 +71,7 @@ func newBench(t *testing.T, target *fakeTarget) *bench {
 	if err := os.WriteFile(name, []byte("InitiatorName=iqn.2024-01.com.example:host\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, kern: k, target: target, logs: new(logBuffer), opt: Options{
+	b := &bench{t: t, kern: k, target: target, logs: new(logBuffer), fds: &noStore{}, opt: Options{
 		Paths: paths.Paths{Run: run, Dev: k.dev, Sys: k.sys, InitiatorName: name, Config: filepath.Join(run, "none")},
 		UID:   -1, GID: -1, kernel: k, dial: target.dial, retry: time.Millisecond,
 	}}
@@ -88,7 +94,7 @@ func (b *bench) start() {
 	b.events = newFakeUevents()
 	o := b.opt
 	o.uevents = func() (ueventSource, error) { return b.events, nil }
-	d, err := newDaemon(o, new(nodedb.Config), &noStore{}, slog.New(newLineHandler(b.logs, slog.LevelDebug)))
+	d, err := newDaemon(o, new(nodedb.Config), b.fds, slog.New(newLineHandler(b.logs, slog.LevelDebug)))
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -264,7 +264,12 @@ type fakeDisk1 struct {
 
 func newFakeKernel(t *testing.T) *fakeKernel {
 	t.Helper()
-	dir := t.TempDir()
+	// Not t.TempDir: a socket's path has at most 107 bytes.
+	dir, err := os.MkdirTemp("", "iscsid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	k := &fakeKernel{dev: filepath.Join(dir, "dev"), sys: filepath.Join(dir, "sys"), disks: make(map[int]*fakeDisk1)}
 	for _, d := range []string{k.dev, filepath.Join(k.sys, "block")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {

@@ -63,23 +63,23 @@ func (s *systemdStore) keep(backend string, conn net.Conn) bool {
 		return false
 	}
 	defer f.Close()
-	addr := s.notify
-	if addr[0] == '@' {
-		addr = "\x00" + addr[1:]
-	}
-	n, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
-	if err != nil {
-		s.log.Warn("service manager", "err", err)
-		return false
-	}
-	defer n.Close()
 	// FDPOLL=0: a hang-up of the kernel's end does not drop it unseen.
-	msg := "FDSTORE=1\nFDPOLL=0\nFDNAME=" + fdName(backend)
-	if _, _, err := n.WriteMsgUnix([]byte(msg), unix.UnixRights(int(f.Fd())), nil); err != nil {
-		s.log.Warn("service manager", "err", err)
+	if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+fdName(backend), unix.UnixRights(int(f.Fd()))); err != nil {
+		s.log.Warn("socket of a device is not kept by the service manager", "err", err)
 		return false
 	}
 	return true
+}
+
+// send gives the service manager a message with descriptors.
+func (s *systemdStore) send(msg string, rights []byte) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	// A name that begins with @ is an abstract one, here as in NOTIFY_SOCKET.
+	return os.NewSyscallError("sendmsg", unix.Sendmsg(fd, []byte(msg), rights, &unix.SockaddrUnix{Name: s.notify}, 0))
 }
 
 func (s *systemdStore) take(backend string) net.Conn {
@@ -110,16 +110,9 @@ func (s *systemdStore) forget(name string) {
 	if s.notify == "" {
 		return
 	}
-	addr := s.notify
-	if addr[0] == '@' {
-		addr = "\x00" + addr[1:]
+	if err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
+		s.log.Debug("the service manager keeps a socket in vain", "err", err)
 	}
-	n, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
-	if err != nil {
-		return
-	}
-	defer n.Close()
-	_, _ = n.Write([]byte("FDSTOREREMOVE=1\nFDNAME=" + name)) // at worst it is offered once more
 }
 
 func (s *systemdStore) close() {

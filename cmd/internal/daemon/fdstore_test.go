@@ -1,0 +1,151 @@
+package daemon
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/goiscsi/goiscsi/nbd"
+)
+
+// A memStore keeps sockets as the service manager does, in memory.
+type memStore map[string]*os.File
+
+func (m memStore) keep(backend string, conn net.Conn) bool {
+	f, err := conn.(*net.UnixConn).File()
+	if err == nil {
+		m[backend] = f
+	}
+	return err == nil
+}
+
+func (m memStore) take(backend string) net.Conn {
+	f := m[backend]
+	if f == nil {
+		return nil
+	}
+	delete(m, backend)
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil
+	}
+	return c
+}
+
+func (m memStore) close() {}
+
+func TestPlannedRestartHandsTheSocketOver(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	b.halt()
+	b.fds = memStore{}
+	b.start()
+	sid := b.login().SID
+	data := bytes.Repeat([]byte("h"), 512)
+	if _, err := b.kern.io(0, nbd.CmdWrite, 0, data); err != nil {
+		t.Fatal(err)
+	}
+	b.kern.mu.Lock()
+	dead := b.kern.disks[0].dead
+	b.kern.mu.Unlock()
+	b.halt()
+	// A request that comes while no daemon runs waits in the socket.
+	answer := make(chan error, 1)
+	go func() {
+		got, err := b.kern.io(0, nbd.CmdRead, 0, make([]byte, 512))
+		if err == nil && !bytes.Equal(got, data) {
+			err = errFakeIO
+		}
+		answer <- err
+	}()
+	b.start()
+	b.up(sid)
+	if err := <-answer; err != nil {
+		t.Errorf("read over the restart: %v", err)
+	}
+	select {
+	case <-dead:
+		t.Error("the kernel has noticed the restart")
+	default:
+	}
+}
+
+func TestSystemdKeepsASocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "notify")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	addr := filepath.Join(dir, "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", addr)
+	log := slog.New(newLineHandler(t.Output(), slog.LevelDebug))
+
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernelEnd := os.NewFile(uintptr(fds[0]), "kernel")
+	ours := os.NewFile(uintptr(fds[1]), "ours")
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	const backend = "iscsid:abc:1:0001000000000000"
+	if !newSystemdStore(nil, log).keep(backend, conn) {
+		t.Fatal("not kept")
+	}
+	conn.Close()
+
+	text, oob := make([]byte, 512), make([]byte, 512)
+	n, oobn, _, _, err := manager.ReadMsgUnix(text, oob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text[:n]), "\n")
+	if lines[0] != "FDSTORE=1" || lines[2] != "FDNAME=nbd-iscsid-abc-1-0001000000000000" {
+		t.Errorf("message %q", text[:n])
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(msgs) != 1 {
+		t.Fatal(err, len(msgs))
+	}
+	rights, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(rights) != 1 {
+		t.Fatal(err, rights)
+	}
+
+	next := newSystemdStore([]*os.File{os.NewFile(uintptr(rights[0]), fdName(backend))}, log)
+	defer next.close()
+	got := next.take(backend)
+	if got == nil {
+		t.Fatal("not found again")
+	}
+	defer got.Close()
+	if n, err := manager.Read(text); err != nil || !strings.HasPrefix(string(text[:n]), "FDSTOREREMOVE=1") {
+		t.Errorf("the manager was not told to forget it: %q, %v", text[:n], err)
+	}
+	if _, err := kernelEnd.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := got.Read(text[:1]); err != nil || text[0] != 'x' {
+		t.Errorf("read %q, %v", text[0], err)
+	}
+	if next.take(backend) != nil {
+		t.Error("taken twice")
+	}
+	if kernelEnd.Close(); !hungUp(got) {
+		t.Error("a socket without a peer was not noticed")
+	}
+}
