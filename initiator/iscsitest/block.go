@@ -12,8 +12,8 @@ import (
 // Commands of SBC.
 
 const (
-	// maxUnmap bounds one UNMAP or WRITE SAME, in blocks.
-	maxUnmapBlocks = 1 << 22
+	// maxUnmapBlocks bounds one UNMAP or WRITE SAME, in blocks.
+	maxUnmapBlocks = 1 << 20
 	maxUnmapRanges = 256
 	// maxCompare is the greatest COMPARE AND WRITE, in blocks.
 	maxCompare = 128
@@ -248,11 +248,7 @@ func unmap(c *Conn, q *request, data []byte) error {
 // Resized tells all sessions by a unit attention that the size of the unit's
 // store has changed.
 func (s *Server) Resized(l *LUN) {
-	for _, c := range s.Conns() {
-		c.mu.Lock()
-		if c.phase == phaseFull && !c.discovery {
-			c.attentionUnit(l, ascCapacityChanged)
-		}
-		c.mu.Unlock()
+	for _, c := range s.normalSessions(nil) {
+		c.attentionUnit(l, ascCapacityChanged)
 	}
 }

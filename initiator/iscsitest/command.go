@@ -144,7 +144,7 @@ func (c *Conn) admitCommand(q *request) *result {
 		return &scsiInvalidOpcode
 	}
 	if !h.noAttention {
-		if asc, ok := c.takeAttention(q.field); ok {
+		if asc, ok := c.uas.take(q.field); ok {
 			r := sense(scsi.KeyUnitAttention, byte(asc>>8), byte(asc))
 			return &r
 		}

@@ -35,6 +35,7 @@ type Conn struct {
 	// done is closed when the connection ends.
 	done     chan struct{}
 	doneOnce sync.Once
+	uas      attentions
 
 	// mu guards everything below. It is held while a PDU is processed and
 	// while replies are flushed, never while reading.
@@ -66,7 +67,6 @@ type Conn struct {
 	aborted map[uint32]struct{}
 	free    []*task
 	lastTTT uint32
-	uas     map[pdu.LUN][]uint16
 	pings   map[uint32]pdu.LUN // NOP-Ins sent as pings, by TTT
 	text    textExchange
 
@@ -97,7 +97,6 @@ func newConn(s *Server, nc net.Conn, id uint64) *Conn {
 		delayed: map[uint32]*delay{},
 		aborted: map[uint32]struct{}{},
 		held:    map[uint32]heldPDU{},
-		uas:     map[pdu.LUN][]uint16{},
 		pings:   map[uint32]pdu.LUN{},
 		login:   &login{},
 		neg:     defaultNegotiated(),

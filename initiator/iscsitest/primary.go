@@ -19,7 +19,7 @@ func requestSense(c *Conn, q *request, _ []byte) error {
 	s := scsi.NewSense(scsi.KeyNoSense, 0, 0)
 	if q.lun == nil {
 		s = scsi.NewSense(scsi.KeyIllegalRequest, 0x25, 0)
-	} else if code, ok := c.takeAttention(q.field); ok {
+	} else if code, ok := c.uas.take(q.field); ok {
 		s = scsi.NewSense(scsi.KeyUnitAttention, byte(code>>8), byte(code))
 	}
 	if q.Descriptor {
@@ -42,21 +42,9 @@ func reportLUNs(c *Conn, q *request, _ []byte) error {
 		}
 		c.target.mu.RUnlock()
 	}
-	c.dropAttention(q.field, ascLUNsChanged)
+	c.uas.drop(q.field, ascLUNsChanged)
 	c.scratch = scsi.AppendReportLUNs(c.scratch[:0], fields...)
 	return c.sendData(q, q.cut(c.scratch))
-}
-
-// dropAttention clears one unit attention: REPORT LUNS is the answer to
-// "reported LUNs data has changed".
-func (c *Conn) dropAttention(lun pdu.LUN, code uint16) {
-	list := c.uas[lun]
-	for i, have := range list {
-		if have == code {
-			c.uas[lun] = append(list[:i:i], list[i+1:]...)
-			return
-		}
-	}
 }
 
 func inquiry(c *Conn, q *request, _ []byte) error {
@@ -75,7 +63,7 @@ func inquiry(c *Conn, q *request, _ []byte) error {
 		if l != nil {
 			d.Vendor, d.Product, d.Revision = l.Vendor, l.Product, l.Revision
 		}
-		c.scratch = d.Append(c.scratch[:0])
+		c.scratch = appendVersions(d.Append(c.scratch[:0]))
 		return c.sendData(q, q.cut(c.scratch))
 	}
 	if l == nil {
@@ -87,6 +75,20 @@ func inquiry(c *Conn, q *request, _ []byte) error {
 	}
 	c.scratch = scsi.AppendVPD(c.scratch[:0], qualifier, typ, scsi.VPDPage(q.Page), body)
 	return c.sendData(q, q.cut(c.scratch))
+}
+
+// appendVersions makes standard INQUIRY data long enough to name the standards
+// that the unit claims: SAM-5, iSCSI, SPC-4 and SBC-3 (SPC-4 table 142).
+func appendVersions(b []byte) []byte {
+	const descriptors, length = 58, 96
+	for len(b) < length {
+		b = append(b, 0)
+	}
+	for i, v := range []uint16{0x00a0, 0x0960, 0x0460, 0x04c0} {
+		binary.BigEndian.PutUint16(b[descriptors+2*i:], v)
+	}
+	b[4] = length - 5
+	return b
 }
 
 // vpd returns the body of a vital product data page.

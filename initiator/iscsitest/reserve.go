@@ -127,17 +127,17 @@ func reserveOut(c *Conn, q *request, data []byte) error {
 		return c.respond(q, res, 0)
 	}
 	abort := scsi.PROutAction(q.ServiceAction) == scsi.PROutPreemptAndAbort
-	c.others(func(o *Conn) {
-		for _, n := range notes {
+	for _, n := range notes {
+		for _, o := range c.srv.normalSessions(c) {
 			if !slices.Contains(n.who, o.nexus) {
 				continue
 			}
-			if abort && n.code == ascRegistrationsPreempted {
-				o.abortUnit(l)
-			}
 			o.attentionUnit(l, n.code)
+			if abort && n.code == ascRegistrationsPreempted {
+				o.abortLater(l)
+			}
 		}
-	})
+	}
 	return c.respond(q, nil, int64(len(data)))
 }
 

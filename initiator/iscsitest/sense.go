@@ -1,8 +1,8 @@
 package iscsitest
 
 import (
-	"maps"
 	"slices"
+	"sync"
 
 	"github.com/goiscsi/goiscsi/initiator/scsi"
 	"github.com/goiscsi/goiscsi/pdu"
@@ -51,64 +51,64 @@ const (
 	ascLUNsChanged            = 0x3f0e
 )
 
-// attention establishes a unit attention condition, once for each code. c.mu
-// is held.
-func (c *Conn) attention(lun pdu.LUN, code uint16) {
-	if c.phase != phaseFull || c.discovery || slices.Contains(c.uas[lun], code) {
+// attentions are the unit attention conditions that a session has to be told
+// of. They have a lock of their own, taken last, so that one session's command
+// can leave conditions with other sessions before it is answered.
+type attentions struct {
+	mu   sync.Mutex
+	list map[pdu.LUN][]uint16
+}
+
+// add establishes a condition, once for each code.
+func (a *attentions) add(lun pdu.LUN, code uint16) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if slices.Contains(a.list[lun], code) {
 		return
 	}
-	c.uas[lun] = append(c.uas[lun], code)
+	if a.list == nil {
+		a.list = map[pdu.LUN][]uint16{}
+	}
+	a.list[lun] = append(a.list[lun], code)
 }
 
-// attentionAll does so for all units.
-func (c *Conn) attentionAll(code uint16) {
-	c.target.mu.RLock()
-	defer c.target.mu.RUnlock()
-	for n := range maps.Keys(c.target.LUNs) {
-		c.attention(pdu.LUNFromNumber(n), code)
-	}
-}
-
-// takeAttention returns a unit attention condition of the unit and clears it.
-func (c *Conn) takeAttention(lun pdu.LUN) (uint16, bool) {
-	if len(c.uas) == 0 {
-		return 0, false
-	}
-	list := c.uas[lun]
+// take returns a condition of the unit and clears it.
+func (a *attentions) take(lun pdu.LUN) (uint16, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := a.list[lun]
 	if len(list) == 0 {
 		return 0, false
 	}
-	if len(list) == 1 {
-		delete(c.uas, lun)
-	} else {
-		c.uas[lun] = list[1:]
-	}
+	a.list[lun] = list[1:]
 	return list[0], true
 }
 
-// others calls f for all other normal sessions in full feature phase, each
-// with its connection's lock held. Since it takes the locks of other
-// connections it has its own goroutine.
-func (c *Conn) others(f func(o *Conn)) {
-	c.srv.spawn(func() {
-		for _, o := range c.srv.Conns() {
-			if o == c {
-				continue
-			}
-			o.mu.Lock()
-			if o.phase == phaseFull && !o.discovery {
-				f(o)
-			}
-			o.mu.Unlock()
-		}
-	})
+// drop clears a condition: REPORT LUNS is the answer to "reported LUNs data
+// has changed".
+func (a *attentions) drop(lun pdu.LUN, code uint16) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.list[lun] = slices.DeleteFunc(a.list[lun], func(c uint16) bool { return c == code })
+	if len(a.list[lun]) == 0 {
+		delete(a.list, lun)
+	}
 }
 
-// attentionUnit establishes a unit attention condition for a unit, whatever
-// its LUN is in this session.
+// attentionAll establishes a condition for all units of the session.
+func (c *Conn) attentionAll(code uint16) {
+	c.target.mu.RLock()
+	defer c.target.mu.RUnlock()
+	for n := range c.target.LUNs {
+		c.uas.add(pdu.LUNFromNumber(n), code)
+	}
+}
+
+// attentionUnit establishes a condition for a unit, whatever its LUN is in
+// this session.
 func (c *Conn) attentionUnit(l *LUN, code uint16) {
 	for _, field := range c.target.fieldsOf(l) {
-		c.attention(field, code)
+		c.uas.add(field, code)
 	}
 }
 

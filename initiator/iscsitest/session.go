@@ -77,12 +77,10 @@ func (s *Server) SetLUN(targetName string, number uint64, l *LUN) error {
 	}
 	t.sort()
 	t.mu.Unlock()
-	for _, c := range s.sessionsOf(targetName) {
-		c.mu.Lock()
-		for n := range t.LUNs {
-			c.attention(pdu.LUNFromNumber(n), ascLUNsChanged)
+	for _, c := range s.normalSessions(nil) {
+		if c.target == t {
+			c.attentionAll(ascLUNsChanged)
 		}
-		c.mu.Unlock()
 	}
 	return nil
 }
@@ -90,20 +88,21 @@ func (s *Server) SetLUN(targetName string, number uint64, l *LUN) error {
 // UnitAttention has every session of the target find a unit attention
 // condition on a logical unit: sense key UNIT ATTENTION with this code.
 func (s *Server) UnitAttention(targetName string, number uint64, asc, ascq uint8) {
-	for _, c := range s.sessionsOf(targetName) {
-		c.mu.Lock()
-		c.attention(pdu.LUNFromNumber(number), uint16(asc)<<8|uint16(ascq))
-		c.mu.Unlock()
+	for _, c := range s.normalSessions(nil) {
+		if c.target.Name == targetName {
+			c.uas.add(pdu.LUNFromNumber(number), uint16(asc)<<8|uint16(ascq))
+		}
 	}
 }
 
-// sessionsOf returns the sessions of a target.
-func (s *Server) sessionsOf(targetName string) []*Conn {
+// normalSessions returns the normal sessions in full feature phase but one.
+// Their nexus and target can be read without a lock.
+func (s *Server) normalSessions(but *Conn) []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var conns []*Conn
-	for n, c := range s.sessions {
-		if n.target == targetName {
+	for _, c := range s.sessions {
+		if c != but {
 			conns = append(conns, c)
 		}
 	}

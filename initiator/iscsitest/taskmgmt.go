@@ -1,6 +1,10 @@
 package iscsitest
 
-import "github.com/goiscsi/goiscsi/pdu"
+import (
+	"slices"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
 
 // taskManagement executes a task management function (RFC 7143 section 11.5).
 func (c *Conn) taskManagement(p *pdu.TaskManagementRequest) error {
@@ -25,7 +29,7 @@ func (c *Conn) taskManagement(p *pdu.TaskManagementRequest) error {
 		case pdu.TaskClearTaskSet:
 			c.abortElsewhere(l, ascCommandsCleared)
 		case pdu.TaskLogicalUnitReset:
-			c.attention(p.LUN, ascUnitReset)
+			c.uas.add(p.LUN, ascUnitReset)
 			c.abortElsewhere(l, ascUnitReset)
 		}
 	case pdu.TaskTargetWarmReset, pdu.TaskTargetColdReset:
@@ -104,13 +108,25 @@ func (c *Conn) abortUnit(l *LUN) {
 	}
 }
 
+// abortLater aborts another session's tasks on a unit, or on all with nil. It
+// takes that connection's lock and therefore has a goroutine of its own.
+func (c *Conn) abortLater(l *LUN) {
+	c.srv.spawn(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.abortUnit(l)
+	})
+}
+
 // abortElsewhere aborts the other sessions' tasks on a unit and tells them by a
 // unit attention.
 func (c *Conn) abortElsewhere(l *LUN, code uint16) {
-	c.others(func(o *Conn) {
-		o.abortUnit(l)
-		o.attentionUnit(l, code)
-	})
+	for _, o := range c.srv.normalSessions(c) {
+		if len(o.target.fieldsOf(l)) > 0 {
+			o.attentionUnit(l, code)
+			o.abortLater(l)
+		}
+	}
 }
 
 // resetTarget executes the two target resets. A cold one ends all sessions of
@@ -118,12 +134,12 @@ func (c *Conn) abortElsewhere(l *LUN, code uint16) {
 func (c *Conn) resetTarget(p *pdu.TaskManagementRequest, rsp *pdu.TaskManagementResponse) error {
 	c.abortUnit(nil)
 	c.attentionAll(ascBusReset)
-	c.others(func(o *Conn) {
-		if o.target == c.target {
-			o.abortUnit(nil)
-			o.attentionAll(ascBusReset)
-		}
-	})
+	others := c.srv.normalSessions(c)
+	others = slices.DeleteFunc(others, func(o *Conn) bool { return o.target != c.target })
+	for _, o := range others {
+		o.attentionAll(ascBusReset)
+		o.abortLater(nil)
+	}
 	if err := c.send(rsp); err != nil {
 		return err
 	}
@@ -133,10 +149,8 @@ func (c *Conn) resetTarget(p *pdu.TaskManagementRequest, rsp *pdu.TaskManagement
 	if err := c.flush(); err != nil {
 		return err
 	}
-	for _, o := range c.srv.sessionsOf(c.target.Name) {
-		if o != c {
-			o.Close()
-		}
+	for _, o := range others {
+		o.Close()
 	}
 	return errEnd
 }

@@ -183,6 +183,7 @@ func (c *Conn) unsolicitedData(h *pdu.Header, t *task, p *pdu.DataOut) error {
 	end := int64(p.BufferOffset) + int64(len(p.Data))
 	if p.DataSN != t.dataSN {
 		c.violated(pdu.OpDataOut, "DataSN %d, expected %d (11.7.5)", p.DataSN, t.dataSN)
+		t.fail(scsiDataAmount)
 	}
 	t.dataSN = p.DataSN + 1
 	switch {
@@ -221,6 +222,7 @@ func (c *Conn) solicitedData(h *pdu.Header, t *task, i int, p *pdu.DataOut) erro
 	}
 	if p.DataSN != s.dataSN {
 		c.violated(pdu.OpDataOut, "DataSN %d, expected %d (11.7.5)", p.DataSN, s.dataSN)
+		t.fail(scsiDataAmount)
 	}
 	s.dataSN = p.DataSN + 1
 	switch {
