@@ -355,7 +355,9 @@ func TestLogoutRequestIsOrderly(t *testing.T) {
 	submit(s, c, first)
 	arrived(t, r, 1)
 	r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 20})
-	events.await(t, initiator.EventAsync)
+	for s.Info().ConnState != initiator.ConnLogoutRequested {
+		time.Sleep(time.Millisecond) //nolint:forbidigo // polls the state
+	}
 	second := submit(s, c, readTask(0, 512))
 	if n := r.srv.Received(pdu.OpLogoutRequest); n != 0 {
 		t.Error("logout before the task in flight has ended")
@@ -369,6 +371,7 @@ func TestLogoutRequestIsOrderly(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	events.await(t, initiator.EventRecovered)
 	if n := r.srv.Received(pdu.OpLogoutRequest); n != 1 {
 		t.Errorf("%d logouts", n)
 	}

@@ -36,6 +36,7 @@ type sendQueue struct {
 	batch   uint64      // number of the pending batch
 	begun   uint64      // highest batch of which a byte may have been sent
 	rest    [][]byte    // of the active batch: what is left for the sender goroutine
+	chunk   net.Buffers // what the sender goroutine is writing; a field, as it escapes
 	handed  bool        // the sender goroutine is the one who flushes
 	err     error       // sticky; nothing is sent any more
 
@@ -216,10 +217,10 @@ func (q *sendQueue) drain() error {
 			}
 			rest = q.begin()
 		}
-		chunk := net.Buffers(rest[:min(len(rest), writeChunk)])
-		rest = rest[len(chunk):]
+		n := min(len(rest), writeChunk)
+		q.chunk, rest = rest[:n], rest[n:]
 		q.mu.Unlock()
-		_, err := chunk.WriteTo(q.nc)
+		_, err := q.chunk.WriteTo(q.nc)
 		q.progress.Add(1)
 		q.mu.Lock()
 		if err != nil {
