@@ -148,8 +148,9 @@ func (d *fakeDisk) abandon(t *Task, cause error) {
 				t.Err = cause
 				d.inFlight--
 				d.mu.Unlock()
-				t.Owner.TaskDone(t)
-				t.Owner.Flush()
+				owner := t.Owner
+				owner.TaskDone(t)
+				owner.Flush()
 				return
 			}
 		}
@@ -196,8 +197,9 @@ func (d *fakeDisk) run() {
 		}
 		d.mu.Unlock()
 		for _, t := range done {
-			t.Owner.TaskDone(t)
-			t.Owner.Flush()
+			owner := t.Owner // t is the owner's again after TaskDone
+			owner.TaskDone(t)
+			owner.Flush()
 		}
 	}
 }

@@ -370,8 +370,9 @@ func (p *inlinePort) Kick() {
 	}
 	p.busy = true
 	for t := p.queue.popFront(); t != nil; t = p.queue.popFront() {
-		t.Owner.TaskDone(t)
-		t.Owner.Flush()
+		owner := t.Owner
+		owner.TaskDone(t)
+		owner.Flush()
 	}
 	p.busy = false
 }
