@@ -78,8 +78,9 @@ func (p *Peer) Conn() net.Conn { return p.nc }
 // Close closes the connection without a word.
 func (p *Peer) Close() error { return p.nc.Close() }
 
-// Send sends a request and returns its cookie. data is the payload of a write,
-// whose length it should be.
+// Send sends a request and returns its cookie, which has the number of the
+// request, from 1, in its upper half. data is the payload of a write, whose
+// length it should be.
 func (p *Peer) Send(cmd nbd.Command, flags nbd.CommandFlags, off uint64, length uint32, data []byte) (uint64, error) {
 	p.next++
 	// The driver's cookies are a sequence number above a tag.
