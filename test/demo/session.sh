@@ -58,8 +58,10 @@ start_target() {
 	exit 1
 }
 
-# Nothing of the machine's own configuration is read or written.
-export ISCSI_ROOT="$dir" ISCSI_CONFIG="$dir/iscsid.conf" ISCSI_INITIATORNAME="$dir/initiatorname.iscsi" \
+# Nothing of the machine's own configuration is read or written. The kernel's
+# places, /dev and /sys, stay where they are.
+unset ISCSI_ROOT
+export ISCSI_CONFIG="$dir/iscsid.conf" ISCSI_INITIATORNAME="$dir/initiatorname.iscsi" \
 	ISCSI_DB="$dir/nodes.db" ISCSI_RUN="$dir/run" ISCSI_PIDFILE="$dir/iscsid.pid"
 if [ "$DEMO_ATTACH" = nbd ]; then export ISCSI_DEV=/dev; else export ISCSI_DEV="$dir/dev"; fi
 mkdir -p "$dir/run" "$dir/mnt" "$ISCSI_DEV"
