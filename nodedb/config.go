@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 )
 
 //go:embed iscsid.conf
@@ -175,16 +176,22 @@ func lineValue(line, key string) (string, bool) {
 	return strings.TrimSpace(v), ok
 }
 
-// orShipped returns c, or the shipped configuration for nil.
-func (c *Config) orShipped() *Config {
-	if c != nil {
-		return c
-	}
+// shipped is the configuration that comes with the program, read once. Nobody
+// changes a Config.
+var shipped = sync.OnceValue(func() *Config {
 	c, err := ParseConfig(bytes.NewReader(shippedConfig))
 	if err != nil || len(c.Warnings) > 0 {
 		panic("nodedb: the shipped iscsid.conf is wrong") // a test sees to it that it is not
 	}
 	return c
+})
+
+// orShipped returns c, or the shipped configuration for nil.
+func (c *Config) orShipped() *Config {
+	if c != nil {
+		return c
+	}
+	return shipped()
 }
 
 // fill gives a new record the settings of the configuration.

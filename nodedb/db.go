@@ -84,6 +84,9 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		var tx *Tx
 		err := b.Update(func(btx *bolt.Tx) error {
 			var err error
+			if err = checkPages(btx); err != nil {
+				return err
+			}
 			if tx, err = newTx(db, btx); err != nil {
 				return err
 			}
@@ -117,16 +120,23 @@ func (db *DB) with(ctx context.Context, write bool, fn func(*bolt.DB) error) (er
 	}
 
 	// Bbolt believes what it reads: a damaged file makes it panic, or touch
-	// memory beyond the end of the file. Both end here as an error.
+	// memory beyond the end of the file. Both end here as an error. Closing
+	// bbolt could then wait for ever for locks of its own, so it is left as
+	// it is; but its mapping of the file would keep our lock.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var file *os.File
+	returned := false // neither by a panic nor by runtime.Goexit
 	defer func() {
-		p := recover()
-		if p == nil {
+		if returned {
 			return
 		}
+		p := recover()
 		if file != nil {
-			file.Close() // and with it the lock
+			unlockFile(file)
+			file.Close()
+		}
+		if p == nil {
+			return
 		}
 		if !fromDamage(p) {
 			panic(p)
@@ -157,15 +167,40 @@ func (db *DB) with(ctx context.Context, write bool, fn func(*bolt.DB) error) (er
 			return f, nil
 		},
 	})
-	if err != nil {
-		return err
-	}
-	defer func() {
+	if err == nil {
+		err = fn(b)
 		if cerr := b.Close(); err == nil {
 			err = cerr
 		}
-	}()
-	return fn(b)
+	}
+	returned = true
+	return err
+}
+
+// checkPages refuses a file with a page that bbolt cannot have written. When it
+// frees a page it believes the page's length, and would count up to four
+// thousand million pages of garbage.
+func checkPages(tx *bolt.Tx) error {
+	pages := int(tx.Size()) / tx.DB().Info().PageSize
+	for id := 0; id < pages; {
+		info, err := tx.Page(id)
+		if err != nil {
+			return err
+		}
+		switch info.Type {
+		case "free":
+			id++ // what is left in it means nothing
+			continue
+		case "meta", "branch", "leaf", "freelist":
+		default:
+			return fmt.Errorf("%w: page %d is of no known type", ErrCorrupt, id)
+		}
+		if info.OverflowCount >= pages-id {
+			return fmt.Errorf("%w: page %d is longer than the file", ErrCorrupt, id)
+		}
+		id += 1 + info.OverflowCount
+	}
+	return nil
 }
 
 // create makes the file if it is not there. It is filled under another name

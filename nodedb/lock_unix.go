@@ -56,6 +56,10 @@ func lockFile(ctx context.Context, f *os.File, exclusive bool) error {
 	}
 }
 
+// unlockFile gives a lock up. Closing the file does so, too, but not while it is
+// mapped into memory.
+func unlockFile(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
 // lockDir takes an exclusive lock on a directory until unlock is called.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)

@@ -70,6 +70,7 @@ func checkName(name string, limit int) string {
 		switch {
 		case r == '/' || r == '\\':
 			return "slash"
+		case r > ' ' && r < 0x7f: // nearly all there is
 		case unicode.IsSpace(r):
 			return "white space"
 		case !unicode.IsGraphic(r):

@@ -107,12 +107,28 @@ func (tx *Tx) bucket(name []byte) *bolt.Bucket {
 	return tx.b.Bucket(name)
 }
 
+// Limits on what is read from the file: more than this is damage. A link's key
+// is the longest.
+const (
+	maxStoredKey   = 2048
+	maxStoredValue = 128 << 10
+)
+
 // read returns a stored value, nil if there is none.
 func (tx *Tx) read(bucket, key []byte) []byte {
 	if b := tx.bucket(bucket); b != nil {
-		return b.Get(key)
+		return bounded(b.Get(key))
 	}
 	return nil
+}
+
+// bounded returns a value, or for one that is too long one that nobody takes
+// for a record.
+func bounded(v []byte) []byte {
+	if len(v) > maxStoredValue {
+		return []byte{}
+	}
+	return v
 }
 
 // scan iterates over a bucket's entries whose keys begin with prefix.
@@ -124,7 +140,11 @@ func (tx *Tx) scan(bucket, prefix []byte) iter.Seq2[[]byte, []byte] {
 		}
 		c := b.Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			if !yield(k, v) {
+			if len(k) > maxStoredKey {
+				tx.damaged(string(bucket), k[:64], errRecordFormat)
+				continue
+			}
+			if !yield(k, bounded(v)) {
 				return
 			}
 		}

@@ -121,8 +121,13 @@ func CheckHost(h string) string {
 		return "not a host name"
 	}
 	for i := range len(h) {
-		if c := h[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`/\,[]"'`, c) >= 0 {
+		switch c := h[i]; c {
+		case '/', '\\', ',', '[', ']', '"', '\'':
 			return "host name has a character that is not allowed"
+		default:
+			if c <= ' ' || c >= 0x7f {
+				return "host name has a character that is not allowed"
+			}
 		}
 	}
 	return ""
