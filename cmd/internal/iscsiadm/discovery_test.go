@@ -1,6 +1,7 @@
 package iscsiadm_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/goiscsi/goiscsi/cmd/internal/iscsiadm"
 	"github.com/goiscsi/goiscsi/initiator"
+	"github.com/goiscsi/goiscsi/initiator/isns"
 )
 
 var discovery = []string{"-m", "discovery", "-t", "sendtargets", "-p", "127.0.0.1"}
@@ -268,6 +271,31 @@ func TestISNSWithoutSupport(t *testing.T) {
 	l := newLab(t)
 	l.expect(result{"", "iscsiadm: Could not perform iSNS discovery: iSNS service not supported\n", 17}, "-m", "discovery", "-t", "isns", "-p", "127.0.0.1")
 	l.expect(result{"", "", 21}, "-m", "discovery") // leaves no record
+}
+
+func TestISNS(t *testing.T) {
+	l := newLab(t)
+	var asked iscsiadm.ISNSConfig
+	answer := []initiator.DiscoveredPortal{{Target: tg1, Portal: initiator.Portal{Host: "127.0.0.1", Port: 3260, TPGT: 4}}}
+	var fail error
+	l.env.DiscoverISNS = func(_ context.Context, cfg iscsiadm.ISNSConfig) ([]initiator.DiscoveredPortal, error) {
+		asked = cfg
+		return answer, fail
+	}
+	line := "127.0.0.1:3260,4 " + tg1 + "\n"
+	l.expect(result{line, "", 0}, "-m", "discovery", "-t", "isns", "-p", "10.0.0.5")
+	if want := (iscsiadm.ISNSConfig{InitiatorName: labInitiator, Server: initiator.Portal{Host: "10.0.0.5", Port: 3205}}); asked != want {
+		t.Errorf("asked %+v, want %+v", asked, want)
+	}
+	if out := l.mustRun("-m", "node", "-T", tg1); !strings.Contains(out, "node.discovery_address = 10.0.0.5\nnode.discovery_port = 3205\nnode.discovery_type = isns\n") {
+		t.Errorf("record:\n%s", out)
+	}
+	l.expect(result{"", "", 21}, "-m", "discovery") // only discoverydb keeps a record
+	l.expect(result{line, "", 0}, "-m", "discoverydb", "-t", "isns", "-p", "10.0.0.5", "-D")
+	l.expect(result{"10.0.0.5:3205 via isns\n", "", 0}, "-m", "discoverydb")
+	fail = &isns.StatusError{Status: 8}
+	l.expect(result{"", "iscsiadm: iSNS discovery failed: iSNS server: source unauthorized (status 8)\n" +
+		"iscsiadm: Could not perform iSNS discovery: iSNS query failed\n", 25}, "-m", "discovery", "-t", "isns", "-p", "10.0.0.5")
 }
 
 func TestConfigWarningsAreShown(t *testing.T) {

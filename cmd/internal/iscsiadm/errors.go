@@ -14,10 +14,10 @@ import (
 
 // ErrInterrupted is the cause with which the context of a command ends when
 // the user pressed ^C.
-var ErrInterrupted = errors.New("caught SIGINT, exiting...")
+var ErrInterrupted = errors.New("caught SIGINT")
 
 // ErrTerminated is the cause for SIGTERM.
-var ErrTerminated = errors.New("caught SIGTERM, exiting...")
+var ErrTerminated = errors.New("caught SIGTERM")
 
 // An exitError ends the command with a code; what there is to say has been
 // printed.
@@ -57,10 +57,6 @@ func (c *command) fail(code errcode.Code, format string, a ...any) error {
 	return exit(code)
 }
 
-// failErr prints the lines of err and returns the error that ends the command
-// with its code.
-func (c *command) failErr(err error) error { return exit(c.report(err)) }
-
 // usageError prints a line, unless it is empty, and where to find help.
 func (c *command) usageError(format string, a ...any) error {
 	if format != "" {
@@ -97,7 +93,7 @@ func (c *command) report(err error) errcode.Code {
 	case errors.As(err, &done):
 		return done.code
 	case c.ctx.Err() != nil:
-		c.errorf("%v", context.Cause(c.ctx))
+		c.errorf("%v, exiting...", context.Cause(c.ctx))
 		return errcode.Err
 	}
 	for _, line := range nodedb.Lines(err) {

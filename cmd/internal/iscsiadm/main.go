@@ -12,6 +12,7 @@ import (
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
 	"github.com/goiscsi/goiscsi/initiator"
+	"github.com/goiscsi/goiscsi/initiator/isns"
 	"github.com/goiscsi/goiscsi/internal/paths"
 )
 
@@ -22,17 +23,18 @@ func Main() int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	return New(Env{
-		Args:     os.Args,
-		Stdin:    os.Stdin,
-		Stdout:   os.Stdout,
-		Stderr:   os.Stderr,
-		Paths:    paths.FromEnv(),
-		Getenv:   os.Getenv,
-		Control:  func(socket string) control.Service { return control.NewClient(socket, control.ClientOptions{}) },
-		Start:    shell,
-		Discover: initiator.Discover,
-		Resolver: net.DefaultResolver,
-		Sleep:    sleep,
+		Args:         os.Args,
+		Stdin:        os.Stdin,
+		Stdout:       os.Stdout,
+		Stderr:       os.Stderr,
+		Paths:        paths.FromEnv(),
+		Getenv:       os.Getenv,
+		Control:      func(socket string) control.Service { return control.NewClient(socket, control.ClientOptions{}) },
+		Start:        shell,
+		Discover:     initiator.Discover,
+		DiscoverISNS: queryISNS,
+		Resolver:     net.DefaultResolver,
+		Sleep:        sleep,
 	}).Run(ctx)
 }
 
@@ -58,6 +60,22 @@ func interruptible(parent context.Context) (context.Context, func()) {
 		signal.Stop(signals)
 		cancel(nil)
 	}
+}
+
+// queryISNS asks an iSNS server.
+func queryISNS(ctx context.Context, cfg ISNSConfig) ([]initiator.DiscoveredPortal, error) {
+	portals, err := isns.Query(ctx, isns.Config{Server: cfg.Server.Address(), InitiatorName: cfg.InitiatorName})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]initiator.DiscoveredPortal, len(portals))
+	for i, p := range portals {
+		out[i] = initiator.DiscoveredPortal{
+			Target: p.Target,
+			Portal: initiator.Portal{Host: p.Addr.Addr().String(), Port: p.Addr.Port(), TPGT: p.TPGT},
+		}
+	}
+	return out, nil
 }
 
 // shell runs a command of iscsid.conf as system(3) does. Its output goes to

@@ -179,7 +179,8 @@ func explain(err error, cfg initiator.DiscoveryConfig) failure {
 			"cannot resolve host name " + host,
 		}}
 	case errors.Is(err, initiator.ErrAuth):
-		return failure{code: errcode.LoginAuthFailed, lines: []string{
+		// The target could not prove itself.
+		return failure{code: errcode.Of(err), lines: []string{
 			"Login failed to authenticate with target ",
 			fmt.Sprintf("discovery login to %s rejected: %v", host, err),
 		}}
