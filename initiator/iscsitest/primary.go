@@ -42,7 +42,7 @@ func reportLUNs(c *Conn, q *request, _ []byte) error {
 		}
 		c.target.mu.RUnlock()
 	}
-	c.uas.drop(q.field, ascLUNsChanged)
+	c.uas.drop(ascLUNsChanged)
 	c.scratch = scsi.AppendReportLUNs(c.scratch[:0], fields...)
 	return c.sendData(q, q.cut(c.scratch))
 }

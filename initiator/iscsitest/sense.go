@@ -84,14 +84,13 @@ func (a *attentions) take(lun pdu.LUN) (uint16, bool) {
 	return list[0], true
 }
 
-// drop clears a condition: REPORT LUNS is the answer to "reported LUNs data
-// has changed".
-func (a *attentions) drop(lun pdu.LUN, code uint16) {
+// drop clears a condition of all units: REPORT LUNS is the answer to "reported
+// LUNs data has changed".
+func (a *attentions) drop(code uint16) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.list[lun] = slices.DeleteFunc(a.list[lun], func(c uint16) bool { return c == code })
-	if len(a.list[lun]) == 0 {
-		delete(a.list, lun)
+	for lun, list := range a.list {
+		a.list[lun] = slices.DeleteFunc(list, func(c uint16) bool { return c == code })
 	}
 }
 
