@@ -240,7 +240,10 @@ func TestDiscard(t *testing.T) {
 				return c.Op == scsi.OpUnmap && d.fail(t, scsi.KeyIllegalRequest, 0x20, 0)
 			}
 		}, 512, 1024, 0, [][2]uint64{{0, 0}, {1, 2}}, nil},
-		{"not at all", func(d *fakeDisk) { d.prov.Unmap, d.prov.WriteSame16 = false, false; d.prov.Type = scsi.ProvisioningThin }, 0, 512, 0, nil, ErrUnsupported},
+		{"not at all", func(d *fakeDisk) {
+			d.prov.Unmap, d.prov.WriteSame16 = false, false
+			d.prov.Type = scsi.ProvisioningThin
+		}, 0, 512, 0, nil, ErrUnsupported},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
