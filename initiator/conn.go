@@ -28,6 +28,9 @@ type conn struct {
 	// who sends reads it.
 	expStatSN atomic.Uint32
 
+	last    atomic.Int64  // when the last batch with a whole PDU was received, on the session's clock
+	batches atomic.Uint64 // such batches
+
 	wg     sync.WaitGroup // receiver and sender
 	once   sync.Once      // guards err and the closing of failed
 	failed chan struct{}  // closed when the connection has failed
@@ -35,6 +38,7 @@ type conn struct {
 	gone   chan struct{}  // closed when the supervisor has sorted out its tasks
 
 	// The rest belongs to the receiver.
+	handled  bool   // a PDU since the last batch
 	maxCmdSN uint32 // as last seen, to spare the session's lock
 	expCmdSN uint32
 	cur      *slot // of the last Data-In while its task is not finished
@@ -70,8 +74,8 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 	}
 	c.q.init(t.nc, t.w, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
 	c.expStatSN.Store(res.expStatSN)
-	t.src.before, t.src.clock = c.endBatch, s.now
-	t.src.last.Store(int64(s.now()))
+	t.src.before = c.endBatch
+	c.last.Store(int64(s.now()))
 	return c
 }
 
@@ -116,6 +120,7 @@ func (c *conn) receive() {
 	for {
 		h, err := c.r.Next()
 		if err == nil {
+			c.handled = true
 			err = c.handle(h)
 		} else {
 			err = readError(err)
@@ -134,6 +139,11 @@ func (c *conn) receive() {
 // of finished tasks pass on their results.
 func (c *conn) endBatch() {
 	c.flush()
+	if c.handled {
+		c.handled = false
+		c.last.Store(int64(c.s.now()))
+		c.batches.Add(1)
+	}
 	c.addCounters()
 	if len(c.dirty) == 0 {
 		return
@@ -162,6 +172,14 @@ func (c *conn) done(t *Task) {
 	}
 	c.dirty = append(c.dirty, o)
 }
+
+// lifeOctets is how many bytes within a PDU are a sign of life of the target, as
+// a whole PDU is. Fewer are not: when the framing is lost, answers to pings still
+// trickle in as what seems to be somebody's data.
+const lifeOctets = 8192
+
+// life returns a number that changes with every sign of life.
+func (c *conn) life() uint64 { return c.batches.Load() + c.src.octets.Load()/lifeOctets }
 
 // addCounters adds the batch's counts to the session's.
 func (c *conn) addCounters() {

@@ -55,13 +55,17 @@ func TestFaultsLoseNothing(t *testing.T) {
 			if testing.Short() {
 				n = 5
 			}
+			var slowest time.Duration
 			for range n {
 				fault(r)
 				e := events.await(t, initiator.EventRecovered)
-				if e.Outage > 400*time.Millisecond {
+				// Generous, for machines that are busy with other things.
+				if e.Outage > 5*time.Second {
 					t.Errorf("outage of %v after %d attempts", e.Outage, e.Attempts)
 				}
+				slowest = max(slowest, e.Outage)
 			}
+			t.Logf("slowest recovery: %v", slowest)
 			if ops := stop(); ops == 0 {
 				t.Error("no load")
 			}

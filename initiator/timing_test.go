@@ -497,3 +497,27 @@ func TestLogoutRequestWithStuckTask(t *testing.T) {
 		}
 	})
 }
+
+// Bytes that promise more than comes leave the receiver in the middle of what
+// seems to be a PDU; the answers to pings that go the same way do not count as
+// signs of life.
+func TestLostFramingIsFound(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		events := make(eventLog, 100)
+		cfg := r.pipeConfig(t)
+		cfg.OnEvent = events.add
+		s := r.dial(t, cfg)
+		// A Data-In of 64 KiB, of which nothing follows.
+		once(r.srv, pdu.OpSCSICommand, iscsitest.ReplyRaw(append([]byte{0x25, 0x80, 0, 0, 0, 1, 0, 0}, make([]byte, 40)...)))
+		c := newCollector(1)
+		start := time.Now()
+		submit(s, c, readTask(0, 512))
+		e := events.await(t, initiator.EventDisconnected)
+		if took := e.Time.Sub(start); took > 10*time.Second {
+			t.Errorf("found after %v", took)
+		}
+		if err := good(c.wait(t)); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -44,10 +44,7 @@ type source struct {
 	nc     net.Conn
 	before func() // called before each read that may block; nil: nothing
 
-	clock  func() time.Duration // of the session; nil: last is not kept
-	last   atomic.Int64         // when the last read succeeded, on that clock
-	octets atomic.Uint64        // bytes read
-	reads  atomic.Uint64        // successful reads: signs of life
+	octets atomic.Uint64 // bytes read
 }
 
 // Read implements io.Reader.
@@ -58,10 +55,6 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.nc.Read(p)
 	if n > 0 {
 		s.octets.Add(uint64(n))
-		s.reads.Add(1)
-		if s.clock != nil {
-			s.last.Store(int64(s.clock()))
-		}
 	}
 	return n, err
 }

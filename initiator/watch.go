@@ -16,7 +16,7 @@ const never = time.Duration(math.MaxInt64)
 type keepalive struct {
 	pinged   bool
 	at       time.Duration // when the ping was sent, or the socket last took something before it
-	reads    uint64        // source.reads then
+	life     uint64        // conn.life then
 	progress uint64        // sendQueue.progress then
 	batch    uint64        // of the ping
 }
@@ -130,22 +130,22 @@ func (s *Session) keepAlive(c *conn, now time.Duration) (time.Duration, error) {
 	}
 	interval, timeout = max(interval, time.Millisecond), max(timeout, time.Millisecond)
 	k := &s.keepalive
-	reads := c.src.reads.Load()
-	if k.pinged && k.reads != reads {
+	life := c.life()
+	if k.pinged && k.life != life {
 		k.pinged = false
 	}
 	if !k.pinged {
-		if due := time.Duration(c.src.last.Load()) + interval; due > now {
+		if due := time.Duration(c.last.Load()) + interval; due > now {
 			return due, nil
 		}
-		x := s.open(pdu.OpNOPIn, nil) // what comes back is a read, which is all that counts
+		x := s.open(pdu.OpNOPIn, nil) // what comes back is a sign of life, which is all that counts
 		c.q.mu.Lock()
 		batch, err := c.q.append(s.ping(c, x.tag, s.win.next))
 		c.q.mu.Unlock()
 		if err != nil {
 			return never, err
 		}
-		*k = keepalive{pinged: true, at: now, reads: reads, progress: c.q.progress.Load(), batch: batch}
+		*k = keepalive{pinged: true, at: now, life: life, progress: c.q.progress.Load(), batch: batch}
 		return now + timeout, nil
 	}
 	if p := c.q.progress.Load(); p != k.progress && c.q.done.Load() < k.batch {
