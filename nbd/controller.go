@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/mdlayher/genetlink"
@@ -75,6 +76,7 @@ type Controller struct {
 	watch     *genetlink.Conn
 	watchDone chan struct{}
 	closeOnce sync.Once
+	closing   atomic.Bool // set before Close closes watch
 
 	mu   sync.Mutex // protects subs
 	subs map[*subscription]struct{}
@@ -119,7 +121,10 @@ func Open(o *ControllerOptions) (*Controller, error) {
 
 // Close ends the subscriptions. Devices stay as they are.
 func (c *Controller) Close() error {
-	c.closeOnce.Do(func() { c.watch.Close() })
+	c.closeOnce.Do(func() {
+		c.closing.Store(true)
+		c.watch.Close()
+	})
 	<-c.watchDone
 	return nil
 }

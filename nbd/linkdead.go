@@ -5,7 +5,6 @@ package nbd
 import (
 	"context"
 	"errors"
-	"os"
 	"syscall"
 )
 
@@ -61,8 +60,8 @@ func (c *Controller) receive() {
 		case errors.Is(err, syscall.ENOBUFS):
 			c.opt.Logger.Warn("nbd: kernel events were lost")
 			continue
-		case errors.Is(err, os.ErrClosed):
-			return
+		case c.closing.Load():
+			return // the netlink package has errors of its own for that
 		default:
 			c.opt.Logger.Warn("nbd: receiving kernel events ended", "error", err)
 			return

@@ -371,6 +371,10 @@ func (t *kernelAttachment) detach(ctx context.Context, flush bool, before func()
 		bound, cancel := context.WithTimeout(ctx, remaining(ctx)/2)
 		err := t.dev.Disconnect(bound)
 		cancel()
+		if errors.Is(err, nbd.ErrHeldOpen) {
+			t.a.log.Warn("device was in use: it is disconnected, and stays until its last user has closed it", "device", t.name())
+			err = nil
+		}
 		if gone = err == nil || errors.Is(err, nbd.ErrNoDevice); !gone {
 			errs = append(errs, fmt.Errorf("write back: %w", err))
 		}

@@ -70,10 +70,33 @@ func protect(log *slog.Logger) {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -10); err != nil {
 		log.Debug("priority is not raised", "err", err)
 	}
-	// Only what is touched is locked: a Go process maps much more than it uses.
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked, it may be paged out", "err", err)
 	}
+}
+
+// lockMemory keeps what the process has touched in memory, and what it will
+// touch; a Go process maps much more than it uses. Below a limit of locked
+// memory it must not be tried: the limit counts what is mapped, and once it was
+// reached the runtime would get no more memory at all.
+func lockMemory() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	if limit.Cur != unix.RLIM_INFINITY && !haveCapability(unix.CAP_IPC_LOCK) {
+		return fmt.Errorf("CAP_IPC_LOCK: %w", unix.EPERM)
+	}
+	return os.NewSyscallError("mlockall", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
+}
+
+// haveCapability reports whether the process has a capability in effect.
+func haveCapability(c int) bool {
+	var data [2]unix.CapUserData
+	if unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]) != nil {
+		return false
+	}
+	return data[c/32].Effective&(1<<(c%32)) != 0
 }
 
 // bootID names the time since the machine was started.

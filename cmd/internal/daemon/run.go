@@ -274,10 +274,13 @@ func (d *daemon) removeOrphans(orphans map[int]string) {
 }
 
 // newInstance returns the mark of a new run directory's devices.
-func newInstance() string {
-	var b [6]byte
-	rand.Read(b[:]) //nolint:errcheck // never fails (crypto/rand.Read)
-	return hex.EncodeToString(b[:])
+func newInstance() string { return randomMark(6) }
+
+// randomMark returns n random bytes in hexadecimal.
+func randomMark(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) //nolint:errcheck // never fails (crypto/rand.Read)
+	return hex.EncodeToString(b)
 }
 
 // firstHost returns the host number that the kernel would give the next SCSI

@@ -117,10 +117,12 @@ func deadConnTimeout(recovery int) time.Duration {
 	return time.Duration(max(recovery, least)) * time.Second
 }
 
-// backendID names a kernel device of ours. It says which daemon's (the
-// instance of the run directory), session's and unit's it is.
+// backendID names a new kernel device of ours. It says which daemon's (the
+// instance of the run directory), session's and unit's it is. A device that was
+// disconnected while in use can outlive its attachment, so each has a mark of
+// its own, too.
 func (s *supervisor) backendID(lun pdu.LUN) string {
-	return fmt.Sprintf("%s%d:%016x", backendPrefix(s.m.instance), s.sid, uint64(lun))
+	return fmt.Sprintf("%s%d:%016x:%s", backendPrefix(s.m.instance), s.sid, uint64(lun), randomMark(3))
 }
 
 // backendPrefix is what begins the identifier of each device of an instance.
