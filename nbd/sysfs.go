@@ -144,6 +144,9 @@ func DefaultQueueSettings(connections int) QueueSettings {
 // scheduler waits for requests in flight. Settings that this kernel does not
 // have are passed over; of those that it refuses, all are tried and reported.
 func (d *Device) Tune(q QueueSettings) error {
+	if err := d.ours(); err != nil {
+		return deviceError("tune", d.Index, err)
+	}
 	queue := func(name string) string { return d.c.sysPath(d.Index, "queue", name) }
 	if q.MaxSectorsKB > 0 {
 		if s, err := readAttr(queue("max_hw_sectors_kb")); err == nil {
