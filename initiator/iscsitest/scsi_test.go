@@ -164,7 +164,7 @@ func TestReadWriteVariants(t *testing.T) {
 
 func TestUnmapAndWriteSame(t *testing.T) {
 	srv, lun := newServer(t, nil)
-	c := login(t, srv)
+	c := login(t, srv, kv("FirstBurstLength", "262144"))
 	store := lun.Store.(*iscsitest.MemStore)
 	zeroes := make([]byte, 1024)
 	fill := func() {
