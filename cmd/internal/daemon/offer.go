@@ -140,6 +140,15 @@ func (s *supervisor) reattach() {
 		if u.att == nil || !u.att.ended() {
 			continue
 		}
+		if since := time.Since(u.reattached); since < s.m.retry {
+			// Not for ever at full speed, whatever is wrong.
+			select {
+			case <-time.After(s.m.retry - since):
+			case <-s.ctx.Done():
+				return
+			}
+		}
+		u.reattached = time.Now()
 		_, how, err := s.m.choose(u.kind)
 		var att attachment
 		if err == nil {

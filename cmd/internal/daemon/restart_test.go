@@ -209,6 +209,18 @@ func TestCrashBetweenDeviceAndItsNumberOnFile(t *testing.T) {
 	}
 }
 
+func TestRestartAttachesNothingNewWhereScansAreManual(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login("node.session.scan", "manual").SID
+	b.rescan(sid)
+	b.halt()
+	b.target.set(1, fakeDisk("naa.2", 1<<20))
+	b.start()
+	if s := b.up(sid); len(s.Devices) != 1 || s.Devices[0].State != "running" {
+		t.Errorf("devices %+v", s.Devices)
+	}
+}
+
 func TestRestartTakesUpSockets(t *testing.T) {
 	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
 	was := b.login("node.session.attach", "socket")

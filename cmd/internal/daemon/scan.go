@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
 	"github.com/goiscsi/goiscsi/initiator"
@@ -20,7 +21,11 @@ const maxUnits = 512
 // vanished ones removed, resized ones resized, and one that is another disk
 // under a known number is removed and attached afresh. What cannot be asked
 // for stays as it is: only an answer of the target takes a device away.
-func (s *supervisor) scan(ctx context.Context) (*control.RescanResult, error) {
+//
+// With known, units that were not there before are left alone: nobody has
+// asked for them.
+func (s *supervisor) scan(ctx context.Context, known bool) (*control.RescanResult, error) {
+	defer s.impatient()()
 	res := new(control.RescanResult)
 	luns, err := s.sess.luns(ctx)
 	if err != nil {
@@ -36,6 +41,9 @@ func (s *supervisor) scan(ctx context.Context) (*control.RescanResult, error) {
 	var errs []error
 	for _, lun := range luns {
 		listed[lun] = true
+		if known && s.units[lun] == nil {
+			continue
+		}
 		if err := s.scanUnit(ctx, lun, res); err != nil {
 			if ctx.Err() != nil {
 				break
@@ -59,6 +67,32 @@ func (s *supervisor) scan(ctx context.Context) (*control.RescanResult, error) {
 	res.Devices = slices.Clone(s.devices)
 	s.mu.Unlock()
 	return res, errors.Join(errs...)
+}
+
+// logoutPatience is how long a logout waits for the answer to a command of a
+// scan before it closes the session under it.
+const logoutPatience = 2 * time.Second
+
+// impatient sees to it that a target that does not answer cannot hold up a
+// logout, until the returned function is called. A stop of the daemon waits: to
+// close the session then would fail requests of devices that are to stay.
+func (s *supervisor) impatient() (stop func()) {
+	done := make(chan struct{})
+	sess := s.sess
+	cancel := context.AfterFunc(s.ctx, func() {
+		if !errors.Is(context.Cause(s.ctx), errLogout) {
+			return
+		}
+		select {
+		case <-done:
+		case <-time.After(logoutPatience):
+			sess.close()
+		}
+	})
+	return func() {
+		close(done)
+		cancel()
+	}
 }
 
 // scanUnit looks at one logical unit that the target has listed.

@@ -147,7 +147,7 @@ func (s *supervisor) run() {
 		s.log.Error("the session would not survive a restart of iscsid", "err", err)
 	}
 	if s.set.scan {
-		s.firstScan()
+		s.firstScan(false)
 	}
 	s.announce()
 	s.finish(s.serve())
@@ -165,7 +165,7 @@ func (s *supervisor) restore(st *sessionState) {
 	}
 	s.begin(sess, phaseScan)
 	s.log.Info(s.connection() + " is operational after a restart of iscsid")
-	s.firstScan()
+	s.firstScan(!s.set.scan)
 	s.announce()
 	s.finish(s.serve())
 }
@@ -207,8 +207,8 @@ func (s *supervisor) begin(sess session, p phase) {
 
 // firstScan finds and attaches the units. What fails is logged: the login
 // itself has succeeded.
-func (s *supervisor) firstScan() {
-	if _, err := s.scan(s.ctx); err != nil && s.ctx.Err() == nil {
+func (s *supervisor) firstScan(known bool) {
+	if _, err := s.scan(s.ctx, known); err != nil && s.ctx.Err() == nil {
 		s.log.Error("scan for logical units", "err", err)
 	}
 }
@@ -234,14 +234,14 @@ func (s *supervisor) serve() error {
 		select {
 		case <-s.ctx.Done():
 		case <-again:
-			s.firstScan()
+			s.firstScan(true)
 		case <-s.sess.done():
 			if err := s.sess.err(); err != nil {
 				return err
 			}
 			return initiator.ErrClosed
 		case reply := <-s.rescans:
-			res, err := s.scan(s.ctx)
+			res, err := s.scan(s.ctx, false)
 			reply <- rescanOutcome{res, err}
 		case <-s.wake:
 			s.react(s.events.Swap(0))
@@ -257,7 +257,7 @@ func (s *supervisor) react(ev uint32) {
 	}
 	switch {
 	case ev&eventInventory != 0 && s.set.scan:
-		_, err = s.scan(s.ctx)
+		_, err = s.scan(s.ctx, false)
 	case ev&(eventRefresh|eventInventory) != 0:
 		err = s.refresh(s.ctx)
 	}

@@ -26,6 +26,8 @@ type unit struct {
 	// inherited says that the device is an earlier daemon's and not taken up
 	// yet; of info, only what the file says is known.
 	inherited bool
+	// reattached is when the connection of the device was last made anew.
+	reattached time.Time
 }
 
 // running reports whether users can reach the unit.
