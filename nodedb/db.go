@@ -69,7 +69,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 			return userError(fn(tx))
 		})
 	})
-	if errors.Is(err, fs.ErrNotExist) && !isUserError(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return fn(&Tx{db: db}) // no file yet
 	}
 	return db.wrap("read", err)
@@ -243,22 +243,16 @@ func (db *DB) create(ctx context.Context) error {
 }
 
 // callerError carries an error of the caller's function through bbolt, so that
-// it can be told from the database's own.
+// it can be told from the database's own. It has no Unwrap for that reason.
 type callerError struct{ err error }
 
 func (e *callerError) Error() string { return e.err.Error() }
-func (e *callerError) Unwrap() error { return e.err }
 
 func userError(err error) error {
 	if err == nil {
 		return nil
 	}
 	return &callerError{err}
-}
-
-func isUserError(err error) bool {
-	var c *callerError
-	return errors.As(err, &c)
 }
 
 // wrap makes a DBError of what did not come from the caller.

@@ -167,6 +167,9 @@ var (
 	ErrLocked = errors.New("database is locked by another process")
 )
 
+// ErrReadOnly says that a transaction of View tried to write.
+var ErrReadOnly = errors.New("transaction cannot write")
+
 // Error implements error.
 func (e *DBError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err) }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"strings"
 )
 
@@ -116,9 +115,6 @@ func (k DiscoveryKey) Validate() error {
 func (k DiscoveryKey) String() string {
 	return fmt.Sprintf("%s:%d via %s", k.Address, k.Port, k.Type)
 }
-
-// Host returns "host:port" as the net package wants it.
-func (k DiscoveryKey) Host() string { return net.JoinHostPort(k.Address, itoa(k.Port)) }
 
 // Keys in the database are their parts with a NUL after each but the last, so
 // that keys sort as the parts do. No part contains a NUL: Validate sees to it.

@@ -99,6 +99,14 @@ func (tx *Tx) finish() error {
 	return meta.Put(keyGeneration, seqBytes(tx.changes.generation))
 }
 
+// writable returns ErrReadOnly in a transaction of View.
+func (tx *Tx) writable() error {
+	if tx.b == nil || !tx.b.Writable() {
+		return ErrReadOnly
+	}
+	return nil
+}
+
 // bucket returns a bucket, or nil when there is no database yet.
 func (tx *Tx) bucket(name []byte) *bolt.Bucket {
 	if tx.b == nil {
@@ -242,9 +250,9 @@ func (tx *Tx) Node(k NodeKey) (*Node, error) {
 }
 
 // PutNode stores a record, in the place of the one with the same key if there
-// is one. The error is a *NameError or bbolt's.
+// is one. The error is a *NameError, ErrReadOnly or bbolt's.
 func (tx *Tx) PutNode(n *Node) error {
-	if err := n.check(); err != nil {
+	if err := errors.Join(tx.writable(), n.check()); err != nil {
 		return err
 	}
 	k := n.Key()
@@ -267,6 +275,9 @@ func (tx *Tx) PutNode(n *Node) error {
 func (tx *Tx) DeleteNode(k NodeKey) error {
 	if tx.read(bucketNodes, k.encode()) == nil {
 		return &NotFoundError{What: "node", Key: k.String()}
+	}
+	if err := tx.writable(); err != nil {
+		return err
 	}
 	n, err := tx.Node(k)
 	if err == nil {

@@ -55,7 +55,7 @@ func (tx *Tx) Discovery(k DiscoveryKey) (*Discovery, error) {
 // *NameError or bbolt's.
 func (tx *Tx) PutDiscovery(d *Discovery) error {
 	k := d.Key()
-	if err := k.Validate(); err != nil {
+	if err := errors.Join(tx.writable(), k.Validate()); err != nil {
 		return err
 	}
 	b := tx.bucket(bucketDiscoveries)
@@ -136,7 +136,7 @@ func (tx *Tx) PutIface(i *Iface) error {
 	if IsBuiltinIface(name) {
 		return &BuiltinIfaceError{Name: name, Op: "modified"}
 	}
-	if err := ValidateIface(name); err != nil {
+	if err := errors.Join(tx.writable(), ValidateIface(name)); err != nil {
 		return err
 	}
 	tx.changes.put(&i.record)
