@@ -108,7 +108,7 @@ func FuzzDamagedDatabase(f *testing.F) {
 		f.Fatal(err)
 	}
 	page := os.Getpagesize()
-	for i := range byte(len(good) / page) {
+	for i := byte(2); int(i) < len(good)/page; i += 4 { // the first two are copies of each other
 		for _, at := range []byte{0x80, 0x88, 0x8a, 0x8c, 0x8f, 0x90, 0x94, 0x98, 0x9c, 0x20} { // id, flags, count, overflow, first elements
 			f.Add([]byte{i, at, 0xff})
 			f.Add([]byte{i, at, 0x03, i, at + 1, 0x7f})
