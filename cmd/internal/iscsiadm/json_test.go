@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/goiscsi/goiscsi/internal/transcript"
 )
 
 // TestJSON runs every command that takes --json and checks that the members
@@ -88,10 +90,10 @@ func TestJSONRecordsHaveTheirFieldsInOrder(t *testing.T) {
 	l := newLab(t)
 	l.add(chap, "127.0.0.1")
 	l.set(chap, "node.session.auth.password", "password")
-	text := lines(l.mustRun("-m", "node", "-T", chap))
+	text := transcript.Lines(l.mustRun("-m", "node", "-T", chap))
 	out := l.mustRun("-m", "node", "-T", chap, "--json")
 	var printed []string
-	for _, line := range lines(out) {
+	for _, line := range transcript.Lines(out) {
 		if m := regexp.MustCompile(`^    "([^"]+)": "(.*)",?$`).FindStringSubmatch(line); m != nil {
 			if m[2] == "" {
 				m[2] = "<empty>"

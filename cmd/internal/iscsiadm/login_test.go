@@ -13,6 +13,7 @@ import (
 	"github.com/goiscsi/goiscsi/cmd/internal/control/controltest"
 	"github.com/goiscsi/goiscsi/cmd/internal/iscsiadm"
 	"github.com/goiscsi/goiscsi/internal/errcode"
+	"github.com/goiscsi/goiscsi/internal/transcript"
 )
 
 // add makes a record.
@@ -386,7 +387,7 @@ func TestSessionsAreListedByTextOfTheirID(t *testing.T) {
 	}
 	l.mustRun("-m", "node", "-l")
 	var order []string
-	for _, line := range lines(l.mustRun("-m", "session")) {
+	for _, line := range transcript.Lines(l.mustRun("-m", "session")) {
 		order = append(order, strings.Fields(line)[1])
 	}
 	if got := strings.Join(order, ""); got != "[1][10][11][2][3][4][5][6][7][8][9]" {

@@ -1,0 +1,146 @@
+package transcript
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goiscsi/goiscsi/internal/version"
+)
+
+// drop is what a normalization returns for a line that does not count.
+const drop = "\x00"
+
+// A Normalization makes lines of both sides comparable.
+type Normalization struct {
+	Reason string
+	// fixGolden is applied to open-iscsi's lines, fixOurs to ours; nil leaves
+	// them.
+	fixGolden, fixOurs func(line string) string
+}
+
+func (n Normalization) golden() func(string) string { return n.fixGolden }
+func (n Normalization) ours() func(string) string   { return n.fixOurs }
+
+var (
+	versionLine = regexp.MustCompile(`(RECORD|^iscsiadm version|^version) 2\.1\.8$`)
+	diskName    = regexp.MustCompile(`Attached scsi disk sd([a-z])`)
+	counterLine = regexp.MustCompile(`^(\t[a-z]+_[a-z_]+: )\d+$`)
+)
+
+// Normalizations apply to the lines of all commands.
+var Normalizations = []Normalization{
+	{
+		Reason:    "the version is our own",
+		fixGolden: func(s string) string { return versionLine.ReplaceAllString(s, "$1 "+version.Version) },
+	},
+	{
+		Reason: "a logical unit is a block device of the nbd driver, not of the SCSI disk driver",
+		fixGolden: func(s string) string {
+			return diskName.ReplaceAllStringFunc(s, func(m string) string {
+				return "Attached scsi disk nbd" + strconv.Itoa(int(m[len(m)-1]-'a'))
+			})
+		},
+	},
+	{
+		Reason:    "the kernel shows the IPv6 addresses of a connection written out in full; we show them as everywhere else",
+		fixGolden: func(s string) string { return strings.ReplaceAll(s, "0000:0000:0000:0000:0000:0000:0000:0001", "::1") },
+	},
+	{
+		Reason:    "counters depend on what else the machine did",
+		fixGolden: counter, fixOurs: counter,
+	},
+	{
+		Reason: "lines with what the target said and what to try next are ours; they follow the lines that scripts match",
+		fixOurs: func(s string) string {
+			if strings.HasPrefix(s, "iscsiadm: hint: ") {
+				return drop
+			}
+			return s
+		},
+	},
+}
+
+func counter(s string) string { return counterLine.ReplaceAllString(s, "${1}N") }
+
+// A Deviation is a command that does something else on purpose.
+type Deviation struct {
+	Command string // as it stands in the transcript
+	Reason  string
+	change  func(want, got *Command)
+}
+
+const tg1 = "iqn.2016-01-com.example.tg1"
+
+// Deviations are the commands that differ.
+var Deviations = []Deviation{
+	{
+		Command: "iscsiadm -m node --loginall=all",
+		Reason:  "open-iscsi takes records in the order of directory entries, which is random; ours is sorted",
+		change:  sortLines,
+	},
+	{
+		Command: "iscsiadm -m node -I testif -T " + tg1 + " -p 127.0.0.1 -o new",
+		Reason:  "there is one record for a portal and an interface, whatever the tag: it exists with tag 1 and keeps it",
+		change: func(want, _ *Command) {
+			for i := range want.Out {
+				want.Out[i] = strings.ReplaceAll(want.Out[i], "3260,-1 ", "3260,1 ")
+			}
+		},
+	},
+	{
+		Command: "iscsiadm -m node -T " + tg1 + " -p 127.0.0.1 -I testif -l",
+		Reason:  "there is one record for a portal and an interface, so there is no second login that fails with 15",
+		change: func(want, _ *Command) {
+			want.Out = slices.Compact(want.Out)
+			want.Err, want.Code = nil, 0
+		},
+	},
+	{
+		Command: "iscsiadm -m iface -I testif -o delete",
+		Reason:  "there is one record for a portal and an interface, so one line about it",
+		change:  func(want, _ *Command) { want.Err = slices.Compact(want.Err) },
+	},
+	{
+		Command: "iscsiadm -h",
+		Reason:  "options of our own stand below open-iscsi's synopsis",
+		change: func(want, got *Command) {
+			if len(got.Out) > len(want.Out) {
+				got.Out = got.Out[:len(want.Out)]
+			}
+		},
+	},
+	{
+		Command: "iscsiadm -k 0",
+		Reason:  "the shell that the transcript was made with was killed together with the daemon; the command itself succeeds silently",
+		change:  func(want, _ *Command) { want.Err, want.Code = nil, 0 },
+	},
+}
+
+func sortLines(want, got *Command) {
+	for _, l := range [][]string{want.Out, got.Out, want.Err, got.Err} {
+		slices.Sort(l)
+	}
+}
+
+// Others are differences that no command of the transcript shows.
+var Others = []string{
+	"A portal with a port or tag that is no number, or out of range, is refused with 7; open-iscsi reads some number out of it.",
+	"`-P`, `-d` and `-k` want numbers and are refused with 7 otherwise; open-iscsi takes 0.",
+	"An unknown word for `-o` is refused wherever it stands; open-iscsi overlooks one behind a valid word.",
+	"Host names match addresses in `-p` for every operation; open-iscsi does that for showing since 2.1.10 only.",
+	"`-o update` of several records changes all of them or none; open-iscsi changes those before the first failure.",
+	"`-o new` that finds no record to bind to another interface ends with 21; open-iscsi prints half a line and ends with 0.",
+	"Discovery needs no daemon, and makes up the initiator name where there is none; open-iscsi fails with 20 or 6.",
+	"Discovery through nothing but interfaces that do not exist ends with 7; open-iscsi falls back to the default one.",
+	"A name or address that a target sends and that cannot be stored safely is left out and reported.",
+	"A login tells the portal group tag of a record that was made without one, and it is kept.",
+	"`-u` also cancels logins that are going on; open-iscsi does not see them.",
+	"Leading logins work on the built-in interface, too.",
+	"`-S` labels the second password of a session `password_in`; open-iscsi calls both `password`.",
+	"A record in the database that cannot be read is reported and left out; open-iscsi prints no record at all.",
+	"Without the right to read the database a list ends with 6 and says so; open-iscsi says that there is nothing.",
+	"The daemon holds the sessions: where none runs there are none, and `-s` and `-R` end with 21 instead of 20.",
+	"Operations for adapters that do iSCSI in hardware end with 27.",
+}

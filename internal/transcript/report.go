@@ -1,0 +1,38 @@
+package transcript
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// WriteReport writes a Markdown document with a row for each result.
+func WriteReport(w io.Writer, results []Result) error {
+	var b strings.Builder
+	b.WriteString(`# What iscsiadm does like open-iscsi 2.1.8, and what not
+
+Generated from a replay of a transcript of the real program; do not edit. To make it anew:
+
+    go test ./cmd/internal/iscsiadm -run TestTranscript -update
+
+"same" means the same lines on the same streams and the same exit code, but for what is normalized in all commands:
+
+`)
+	for _, n := range Normalizations {
+		fmt.Fprintf(&b, "- %s.\n", n.Reason)
+	}
+	b.WriteString("\n| command | exit code | compared | why |\n|---|---|---|---|\n")
+	for _, r := range results {
+		verdict, why := "same", ""
+		if r.Deviation != nil {
+			verdict, why = "differs", r.Deviation.Reason
+		}
+		fmt.Fprintf(&b, "| `%s` | %d | %s | %s |\n", strings.ReplaceAll(r.Got.Line, "|", `\|`), r.Got.Code, verdict, why)
+	}
+	b.WriteString("\n## Differences that the transcript does not show\n\n")
+	for _, o := range Others {
+		fmt.Fprintf(&b, "- %s\n", o)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
