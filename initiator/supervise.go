@@ -16,7 +16,7 @@ const (
 
 	// Recovery: the delay grows with the outage, so that one that lasts t is
 	// noticed to be over t/outageShare later.
-	outageShare   = 50
+	outageShare   = 25
 	minRetryDelay = 25 * time.Millisecond
 	maxRetryDelay = 3 * time.Second
 

@@ -172,7 +172,7 @@ func TestRecoveryBacksOff(t *testing.T) {
 			time.Sleep(outage)
 			away.Store(false)
 			e := events.await(t, initiator.EventRecovered)
-			if late := e.Outage - outage; late > max(outage/40, 26*time.Millisecond) || late > 3*time.Second {
+			if late := e.Outage - outage; late > max(outage/20, 26*time.Millisecond) || late > 3*time.Second {
 				t.Errorf("outage of %v: noticed %v late", outage, late)
 			}
 			if n := attempts.Load(); n > 5+int64(outage/time.Second)+200 {
