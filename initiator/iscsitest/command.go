@@ -35,9 +35,15 @@ func (c *Conn) scsiCommand(p *pdu.SCSICommand) error {
 	}
 	q := &c.req
 	q.lun = c.target.lun(p.LUN)
+	if p.Immediate && len(c.tasks) >= maxTasks {
+		return c.rejectCommand(p)
+	}
 	status := c.admitCommand(q)
 	if status == nil {
 		status = c.checkUnsolicited(p)
+	}
+	if status == nil && q.sink() == nil && q.outLength() > maxBuffered {
+		status = &scsiInvalidField
 	}
 	if !q.out || q.edtl == 0 {
 		// No data will come, whatever the command makes of that.
@@ -77,6 +83,24 @@ func (c *Conn) scsiCommand(p *pdu.SCSICommand) error {
 		return nil
 	}
 	return c.solicit(t)
+}
+
+const (
+	// maxTasks bounds the writes waiting for data that immediate commands
+	// can start; others are bounded by the command window.
+	maxTasks = 1024
+	// maxBuffered is the most data in bytes that are collected for a
+	// command that needs them all at once.
+	maxBuffered = 16 << 20
+)
+
+// rejectCommand refuses one immediate command too many.
+func (c *Conn) rejectCommand(p *pdu.SCSICommand) error {
+	bhs, err := p.AppendHeader(nil)
+	if err != nil {
+		return err
+	}
+	return c.reject(&pdu.Header{BHS: [pdu.BHSLen]byte(bhs)}, pdu.RejectTooManyImmediate)
 }
 
 // checkCommand records what is wrong with a command PDU.

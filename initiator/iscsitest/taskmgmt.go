@@ -77,9 +77,21 @@ func (c *Conn) abortTask(p *pdu.TaskManagementRequest) pdu.TaskResponse {
 	return pdu.TaskDoesNotExist
 }
 
+// maxAborted bounds how many tags of aborted tasks are remembered.
+const maxAborted = 4096
+
+// remember keeps the tag of an aborted task until it is used again, since data
+// for it may be on their way.
+func (c *Conn) remember(itt uint32) {
+	if len(c.aborted) >= maxAborted {
+		clear(c.aborted)
+	}
+	c.aborted[itt] = struct{}{}
+}
+
 // abort forgets a write.
 func (c *Conn) abort(t *task) {
-	c.aborted[t.req.itt] = struct{}{}
+	c.remember(t.req.itt)
 	c.answered(&t.req)
 	c.freeTask(t)
 }
@@ -87,7 +99,7 @@ func (c *Conn) abort(t *task) {
 // abortDelayed forgets a command that a handler holds up.
 func (c *Conn) abortDelayed(itt uint32) {
 	d := c.delayed[itt]
-	c.aborted[itt] = struct{}{}
+	c.remember(itt)
 	if !d.h.Immediate() {
 		c.inflight--
 	}

@@ -19,6 +19,10 @@ type textExchange struct {
 	answer  []byte
 }
 
+// maxTextAnswer bounds an answer in bytes: a request can ask for all targets
+// many times.
+const maxTextAnswer = 16 << 20
+
 // textRequest handles a text request.
 func (c *Conn) textRequest(h *pdu.Header, p *pdu.TextRequest) error {
 	x := &c.text
@@ -57,6 +61,10 @@ func (c *Conn) textRequest(h *pdu.Header, p *pdu.TextRequest) error {
 	x.request = nil
 	for _, kv := range kvs {
 		x.answer = pdu.AppendText(x.answer, c.answerText(kv)...)
+		if len(x.answer) > maxTextAnswer {
+			*x = textExchange{}
+			return c.reject(h, pdu.RejectOutOfResources)
+		}
 	}
 	return c.textSegment(p)
 }
