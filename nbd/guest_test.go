@@ -439,6 +439,30 @@ func TestKernelGoesOnAfterReconfigure(t *testing.T) {
 	}
 }
 
+func TestKernelDeadConnTimeoutFailsAndReconfigureRevives(t *testing.T) {
+	c := openKernel(t)
+	m := nbdtest.NewMemory(1 << 20)
+	d := connect(t, c, nbd.DeviceConfig{Export: m.Export(""), DeadConnTimeout: time.Second}, m)
+	if err := d.Tune(nbd.DefaultQueueSettings(1)); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, d.Device)
+	d.cut()
+	if _, err := f.WriteAt(aligned(4096), 0); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("write without a server: %v, want EIO", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), guestTimeout)
+	defer cancel()
+	conns, err := d.Reconfigure(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.serve(conns)
+	if _, err := f.WriteAt(aligned(4096), 0); err != nil {
+		t.Fatalf("write after the reconfigure: %v", err)
+	}
+}
+
 func TestKernelReconfigureWaitsForTheOldSocket(t *testing.T) {
 	c := openKernel(t)
 	m := nbdtest.NewMemory(1 << 20)
