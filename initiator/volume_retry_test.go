@@ -51,8 +51,8 @@ func TestSenseTable(t *testing.T) {
 		{"manual intervention", check(scsi.KeyNotReady, 0x04, 0x03), ErrNotReady, syscall.EIO, 1, 0},
 		{"not ready, no reason", check(scsi.KeyNotReady, 0x04, 0x00), ErrNotReady, syscall.EIO, 1, 0},
 		{"standby", check(scsi.KeyNotReady, 0x04, 0x0b), ErrNotReady, syscall.EIO, 1, 0},
-		{"no medium", check(scsi.KeyNotReady, 0x3a, 0), ErrNoMedium, syscall.ENOMEDIUM, 1, 0},
-		{"reservation conflict", status(scsi.StatusReservationConflict), ErrReservationConflict, syscall.EBADE, 1, 0},
+		{"no medium", check(scsi.KeyNotReady, 0x3a, 0), ErrNoMedium, errnoNoMedium, 1, 0},
+		{"reservation conflict", status(scsi.StatusReservationConflict), ErrReservationConflict, errnoReservation, 1, 0},
 		{"unknown status", status(0x7e), ErrDevice, syscall.EIO, 1, 0},
 
 		{"aborted command", check(scsi.KeyAbortedCommand, 0, 0), ErrDevice, syscall.EIO, 1 + maxAgain, -1},
