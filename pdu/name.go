@@ -20,18 +20,18 @@ const MaxNameLength = 223
 func ValidateName(name string) error {
 	switch {
 	case name == "":
-		return textErr("iscsi name", "is empty")
+		return textErr("name", "is empty")
 	case len(name) > MaxNameLength:
-		return textErr("iscsi name", "is longer than 223 bytes")
+		return textErr("name", "is longer than 223 bytes")
 	case !utf8.ValidString(name):
-		return textErr("iscsi name", "is not utf-8")
+		return textErr("name", "is not utf-8")
 	}
 	for i, r := range name {
 		if i == 0 && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			return textErr("iscsi name", "does not begin with a letter or digit")
+			return textErr("name", "does not begin with a letter or digit")
 		}
 		if !nameRune(r) {
-			return textErr("iscsi name", "has a character that names must not have")
+			return textErr("name", "has a character that names must not have")
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -155,7 +156,7 @@ func flags(s *specs, p *iscsitest.Params) []cli.Flag {
 		}
 	}
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "p", Usage: "listen on `HOST:PORT` (repeatable; default " + DefaultPortal + ")"},
+		&cli.StringSliceFlag{Name: "p", Usage: "listen on `HOST[:PORT]` (repeatable; default " + DefaultPortal + ")"},
 		&cli.IntFlag{Name: "ready-fd", Usage: "write a line to file descriptor `N` when listening, and close it", Value: -1},
 		&cli.BoolFlag{Name: "verbose", Usage: "tell of logins and violations on standard error"},
 		&cli.BoolFlag{Name: "strict", Usage: "end with status 3 if an initiator broke rules of the protocol"},
@@ -163,8 +164,11 @@ func flags(s *specs, p *iscsitest.Params) []cli.Flag {
 		stringFlag("T", target, "begin a target with this `NAME` (repeatable; default "+DefaultTarget+")", s.begin),
 		stringFlag("tpgt", target, "target portal group tag `N` (default 1)", func(v string) error {
 			n, err := strconv.ParseUint(v, 10, 16)
+			if err != nil || n == 0 {
+				return errors.New("not a number from 1 to 65535")
+			}
 			s.current().tpgt = uint16(n)
-			return err
+			return nil
 		}),
 		boolFlag("controller", target, "add a LUN 0 of type controller", func(b bool) { s.current().controller = b }),
 		stringFlag("initiator", target, "only initiators with this `NAME` (repeatable)", func(v string) error {
@@ -184,8 +188,11 @@ func flags(s *specs, p *iscsitest.Params) []cli.Flag {
 		stringFlag("null", unit, "add a unit of `SIZE` bytes that forgets what is written", add("null")),
 		stringFlag("blocksize", unit, "logical block size in bytes, `N` (default 512)", func(v string) error {
 			n, err := strconv.Atoi(v)
+			if err != nil || n <= 0 {
+				return errors.New("not a number of bytes")
+			}
 			s.current().unit.blockSize = n
-			return err
+			return nil
 		}),
 		boolFlag("readonly", unit, "refuse writes", func(b bool) { s.current().unit.readOnly = b }),
 		boolFlag("thin", unit, "offer UNMAP", func(b bool) { s.current().unit.thin = b }),
@@ -226,7 +233,7 @@ func run(cc *cli.Context, s *specs, p iscsitest.Params) (err error) {
 	}
 	var ready strings.Builder
 	for _, addr := range portals {
-		a, err := srv.Listen(addr)
+		a, err := srv.Listen(withPort(addr))
 		if err != nil {
 			return err
 		}
@@ -253,6 +260,15 @@ func run(cc *cli.Context, s *specs, p iscsitest.Params) (err error) {
 		return cli.Exit(fmt.Sprintf("%d violations of the protocol, the first: %v", len(v), v[0]), exitViolations)
 	}
 	return nil
+}
+
+// withPort adds iSCSI's port to an address without one.
+func withPort(addr string) string {
+	if _, _, err := net.SplitHostPort(addr); err == nil {
+		return addr
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+	return net.JoinHostPort(host, "3260")
 }
 
 // trimPrefix takes the name of the package off an error that goes to a user.
