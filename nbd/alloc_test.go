@@ -31,3 +31,23 @@ func TestServingAllocatesNothing(t *testing.T) {
 		})
 	}
 }
+
+func TestServingAsynchronouslyAllocatesNothing(t *testing.T) {
+	b := newAsyncBackend()
+	defer b.close()
+	// A small send buffer makes the sender goroutine take its part.
+	r := serve(t, &nbd.Export{Size: 1 << 30}, b, &nbd.ServerOptions{SendBuffer: 8 << 10})
+	l := newLoad(r.peer.Conn(), nbd.CmdRead, 32<<10, 16)
+	round := func() {
+		if _, err := l.nc.Write(l.requests); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(l.nc, l.replies); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round() // fills the pools
+	if n := testing.AllocsPerRun(200, round); n != 0 {
+		t.Errorf("%v allocations for 16 requests, want 0", n)
+	}
+}

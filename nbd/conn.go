@@ -18,12 +18,12 @@ import (
 // ErrDrained is returned by ServeConn when its context ended, everything that
 // the peer had sent was answered, and the stream stands between two requests:
 // the socket is whole and can be served on, by this process or another.
-var ErrDrained = errors.New("nbd: connection drained")
+var ErrDrained = errors.New("nbd connection drained")
 
 // ErrPeerStuck is returned by ServeConn when an ending connection was given up
 // because the peer did not take its replies, or did not finish its request, in
 // ServerOptions.DrainTimeout.
-var ErrPeerStuck = errors.New("nbd: peer does not read its replies or finish its request")
+var ErrPeerStuck = errors.New("nbd peer does not read its replies or finish its request")
 
 // A Conn is a connection in the transmission phase, as its backend sees it.
 type Conn struct {

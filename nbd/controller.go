@@ -19,12 +19,12 @@ import (
 var (
 	// ErrNotSupported says that the kernel has no nbd driver, or that it is not
 	// loaded.
-	ErrNotSupported = errors.New("nbd: kernel has no nbd driver")
+	ErrNotSupported = errors.New("kernel has no nbd driver")
 	// ErrNoDevice says that the device does not exist or is not connected.
-	ErrNoDevice = errors.New("nbd: no such device")
+	ErrNoDevice = errors.New("no such nbd device")
 	// ErrForeignDevice says that the device's backend identifier is not the
 	// expected one: it serves someone else.
-	ErrForeignDevice = errors.New("nbd: device belongs to another backend")
+	ErrForeignDevice = errors.New("nbd device belongs to another backend")
 )
 
 // A DeviceError is an operation on a device that did not succeed.

@@ -209,7 +209,7 @@ func (c *Controller) Attach(index int, cfg DeviceConfig) (*Device, error) {
 // ours reports an error unless the device is connected and its backend
 // identifier is the configured one.
 func (d *Device) ours() error {
-	info, err := d.c.Info(d.Index)
+	info, err := d.c.info(d.Index)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 // ErrHeldOpen says that a device was disconnected, but stays, failing all I/O,
 // until the last of its users has closed it.
-var ErrHeldOpen = errors.New("nbd: device is disconnected, but held open")
+var ErrHeldOpen = errors.New("nbd device is disconnected, but held open")
 
 // releaseWait is how long Detach waits for other users of a device, such as udev,
 // to close it.

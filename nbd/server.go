@@ -16,11 +16,11 @@ import (
 // Errors of a Server.
 var (
 	// ErrServerClosed is returned by Serve after Shutdown or Close.
-	ErrServerClosed = errors.New("nbd: server closed")
+	ErrServerClosed = errors.New("nbd server closed")
 	// ErrExportExists is returned for a second export of the same name.
-	ErrExportExists = errors.New("nbd: export exists")
+	ErrExportExists = errors.New("nbd export exists")
 	// ErrNoExport is returned for a name that is not exported.
-	ErrNoExport = errors.New("nbd: no such export")
+	ErrNoExport = errors.New("no such nbd export")
 )
 
 // A Server speaks the fixed newstyle handshake and serves exports by name to

@@ -48,11 +48,16 @@ func readAttr(path string) (string, error) {
 // Info returns what is known of a device, or ErrNoDevice when the kernel has
 // none of that number.
 func (c *Controller) Info(index int) (*DeviceInfo, error) {
+	info, err := c.info(index)
+	return info, deviceError("look at", index, err)
+}
+
+func (c *Controller) info(index int) (*DeviceInfo, error) {
 	if _, err := os.Stat(c.sysPath(index)); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = ErrNoDevice
 		}
-		return nil, deviceError("info", index, err)
+		return nil, err
 	}
 	info := &DeviceInfo{Index: index}
 	attr := func(name string) string {
@@ -91,12 +96,12 @@ func (c *Controller) Devices() ([]DeviceInfo, error) {
 		if err != nil {
 			continue
 		}
-		info, err := c.Info(index)
+		info, err := c.info(index)
 		if errors.Is(err, ErrNoDevice) {
 			continue // gone meanwhile
 		}
 		if err != nil {
-			return nil, err
+			return nil, deviceError("list", index, err)
 		}
 		list = append(list, *info)
 	}
