@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -262,7 +263,9 @@ func (c *Client) connError(ctx context.Context, op string, err error) error {
 		code = errcode.ISCSIDNotConn
 	case errors.Is(err, os.ErrPermission):
 		code = errcode.Access
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		// net/http has this one to itself.
+		strings.HasSuffix(err.Error(), "server closed idle connection"):
 		err = fmt.Errorf("the daemon ended while it worked on the request: %w", err)
 	}
 	return &ConnError{Op: op, Socket: c.socket, Code: code, Err: err}

@@ -16,21 +16,6 @@ import (
 
 var update = flag.Bool("update", false, "write docs/compatibility.md")
 
-// sids are the session ids that the logins of the transcript got, by target,
-// address and interface. Which of several logins that are sent at once gets
-// which id is up to chance.
-var sids = map[string][]int{
-	chap + " 127.0.0.1 default":    {1, 2},
-	mutual + " 127.0.0.1 default":  {3, 5},
-	tg1 + " 127.0.0.1 default":     {4},
-	mutual + " ::1 default":        {6},
-	chap + " ::1 default":          {7},
-	tg1 + " ::1 default":           {8},
-	tg1 + " 127.0.0.1 testif":      {9},
-	"iqn.static 127.0.0.1 default": {10},
-	"iqn.static 127.0.0.3 default": {11},
-}
-
 // TestTranscript gives the commands of testdata/open-iscsi-2.1.8.transcript,
 // which the real iscsiadm did with the kernel's initiator against three
 // targets of tgt, to ours, and compares streams and codes line by line.
@@ -49,7 +34,7 @@ func TestTranscript(t *testing.T) {
 		key := r["node.name"] + " " + r["node.conn[0].address"] + " " + r["iface.iscsi_ifacename"]
 		n := l.taken[key]
 		l.taken[key]++
-		return sids[key][n]
+		return transcript.SIDs[key][n]
 	}
 	applied := map[string]bool{}
 	var results []transcript.Result
