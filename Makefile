@@ -12,7 +12,7 @@ COMMANDS := iscsiadm iscsid iscsi-iname iscsi-target
 # Tools of the tests, out of the way of what is to be installed.
 TOOLS := dist/tools
 
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 # The parts of the suite that "make test" runs; empty means all.
 PARTS ?=
 PKG ?= ./test/kernel
@@ -68,7 +68,7 @@ $(TOOLS)/guest:
 	@mkdir -p $(TOOLS)
 	@$(GO) build -o $@ ./test/guest/run
 
-## fuzz: every fuzz target for FUZZTIME (default 5s)
+## fuzz: every fuzz target for FUZZTIME (default 3s)
 .PHONY: fuzz
 fuzz:
 	@$(MAKE) --no-print-directory test PARTS=fuzz V=1
@@ -84,10 +84,8 @@ cover:
 ## lint: go vet, staticcheck, and golangci-lint with .golangci.yml
 .PHONY: lint
 lint:
-	$(GO) vet ./...
-	$(GO) vet -tags integration ./...
-	$(GO) vet -tags guest ./...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) vet -tags integration,guest ./...
+	$(GO) run $(STATICCHECK) -tags integration,guest ./...
 	$(GO) run $(GOLANGCI) run ./...
 
 ## fmt: gofmt, in place

@@ -81,6 +81,16 @@ func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 // Log returns what the daemon has logged so far.
 func (d *Daemon) Log() string { return d.log.String() }
 
+// Ended reports whether the daemon has ended, or does so within 20 seconds.
+func (d *Daemon) Ended() bool {
+	select {
+	case <-d.done:
+		return true
+	case <-time.After(20 * time.Second):
+		return false
+	}
+}
+
 // Stop ends the daemon in order (SIGTERM) and waits.
 func (d *Daemon) Stop() { d.end(syscall.SIGTERM) }
 

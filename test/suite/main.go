@@ -1,7 +1,7 @@
 // Command suite runs everything that shows whether the tree is good, part by
 // part, and closes with one honest line: "N passed, N failed, N skipped".
 //
-//	go run ./test/suite [-fuzztime 5s] [-v] [PART ...]
+//	go run ./test/suite [-fuzztime 3s] [-v] [PART ...]
 //
 // A part that cannot run on this machine says why in one line and counts as
 // skipped. With CI=true nothing may be skipped, except the parts that
@@ -62,8 +62,8 @@ func (o *outcome) add(p outcome) {
 func parts() []part {
 	return []part{
 		{"format", "gofmt leaves nothing to do", 2 * time.Minute, gofmt},
-		{"vet", "go vet, with each set of build tags", 10 * time.Minute, vet},
-		{"staticcheck", "staticcheck, with each set of build tags", 10 * time.Minute, staticcheck},
+		{"vet", "go vet, tests with build tags included", 10 * time.Minute, vet},
+		{"staticcheck", "staticcheck, tests with build tags included", 10 * time.Minute, staticcheck},
 		{"govulncheck", "no known vulnerability is reachable", 10 * time.Minute, govulncheck},
 		{"portable", "the packages that promise it build on other systems", 10 * time.Minute, portable},
 		{"unit", "unit tests with the race detector", 15 * time.Minute, unit},
@@ -81,7 +81,7 @@ func main() {
 
 func run() int {
 	var o options
-	flag.DurationVar(&o.fuzzTime, "fuzztime", 5*time.Second, "`time` for each fuzz target")
+	flag.DurationVar(&o.fuzzTime, "fuzztime", 3*time.Second, "`time` for each fuzz target")
 	flag.BoolVar(&o.verbose, "v", false, "name each test")
 	list := flag.Bool("list", false, "list the parts")
 	flag.Parse()
