@@ -307,9 +307,18 @@ func (v *Volume) Close() error {
 }
 
 // Disconnect closes the volume and logs its session out, for programs that
-// have but one volume on it. The error is that of the logout.
+// have but one volume on it. If ctx ends before the requests with the device
+// have come back, they are aborted. The error is that of the logout.
 func (v *Volume) Disconnect(ctx context.Context) error {
+	aborted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(aborted)
+		v.abortAll(context.Cause(ctx))
+	})
 	v.Close()
+	if !stop() {
+		<-aborted
+	}
 	if v.session == nil {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,8 @@ type fakeDisk struct {
 	// hold keeps tasks that are read or written from being finished.
 	hold func(c scsi.Command) bool
 	held []*Task
+
+	aborted []*Task // by abandon, to be given back
 
 	queue    []*Task
 	inFlight int
@@ -139,23 +142,18 @@ func (d *fakeDisk) Do(ctx context.Context, t *Task) error {
 	return t.Err
 }
 
+// abandon ends a task that is not carried out yet.
 func (d *fakeDisk) abandon(t *Task, cause error) {
 	d.mu.Lock()
 	for _, l := range []*[]*Task{&d.queue, &d.held} {
-		for i, q := range *l {
-			if q == t {
-				*l = append((*l)[:i:i], (*l)[i+1:]...)
-				t.Err = cause
-				d.inFlight--
-				d.mu.Unlock()
-				owner := t.Owner
-				owner.TaskDone(t)
-				owner.Flush()
-				return
-			}
+		if i := slices.Index(*l, t); i >= 0 {
+			*l = slices.Delete(*l, i, i+1)
+			t.Err = cause
+			d.aborted = append(d.aborted, t)
 		}
 	}
 	d.mu.Unlock()
+	d.Kick()
 }
 
 // unhold lets the tasks that are held go on.
@@ -175,7 +173,9 @@ func (d *fakeDisk) run() {
 		d.mu.Lock()
 		batch := d.queue
 		d.queue = nil
-		var done []*Task
+		done := d.aborted
+		d.inFlight -= len(done)
+		d.aborted = nil
 		for _, t := range batch {
 			c, err := scsi.ParseCommand(t.CDB[:])
 			if err == nil && d.hold != nil && d.hold(c) {

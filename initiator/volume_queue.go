@@ -1,7 +1,6 @@
 package initiator
 
 import (
-	"iter"
 	"sync"
 	"time"
 )
@@ -237,13 +236,17 @@ func (q *ioQueue) failAll(err error) {
 	}
 }
 
-// inFlightOf returns the pieces of r that are with the session.
-func (q *ioQueue) inFlightOf(r *Request) iter.Seq[*ioTask] {
-	return func(yield func(*ioTask) bool) {
-		for i := range q.tasks {
-			if io := &q.tasks[i]; io.req == r && io.state == ioInFlight && !yield(io) {
-				return
-			}
+// abort aborts the commands of r, or of all requests if r is nil, that are with
+// the session. It holds Volume.mu all along: a task that came back in between
+// would be in use for another request.
+func (q *ioQueue) abort(r *Request, cause error) {
+	s, ok := q.v.port.(abandoner)
+	if !ok {
+		return
+	}
+	for i := range q.tasks {
+		if io := &q.tasks[i]; io.state == ioInFlight && (r == nil || io.req == r) {
+			s.abandon(&io.task, cause)
 		}
 	}
 }

@@ -262,6 +262,27 @@ func TestCloseFailsWhatWaitsAndAwaitsTheRest(t *testing.T) {
 	})
 }
 
+func TestDisconnectAbortsWhenItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDisk(t, 1<<20, 512)
+		v := d.open(t, VolumeOptions{})
+		d.with(func() { d.hold = isRead })
+		c := newCollector()
+		r := &Request{Op: OpRead, Data: make([]byte, 512), Owner: c}
+		v.Submit(r)
+		v.Kick()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		if err := v.Disconnect(ctx); err != nil || time.Since(begun) != time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		if c.wait(t); r.Err == nil {
+			t.Error("the read that was aborted has no error")
+		}
+	})
+}
+
 func TestCloseDoesNotWaitForABackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDisk(t, 1<<20, 512)

@@ -54,24 +54,24 @@ func (v *Volume) cancel(r *Request, cause error) {
 	r.pending++ // r must not be finished before we are done with it
 	v.queue.stop(r, cause)
 	v.queue.abandonDelayed(r)
-	var sent []*Task
-	for io := range v.queue.inFlightOf(r) {
-		sent = append(sent, &io.task)
-	}
+	v.queue.abort(r, cause)
 	r.pending--
 	v.queue.settle(r)
 	v.queue.dispatch()
 	v.unlockAndComplete()
 	v.flush()
-	if s, ok := v.port.(abandoner); ok {
-		for _, t := range sent {
-			s.abandon(t, cause)
-		}
-	}
 }
 
-// An abandoner is a taskPort that can abort tasks. A task that is not with it
-// any more is ignored.
+// abortAll aborts what is with the device. The volume is closed, or being so.
+func (v *Volume) abortAll(cause error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.closed = true // nothing may be sent again
+	v.queue.abort(nil, cause)
+}
+
+// An abandoner is a taskPort that can abort tasks. A task that is finished is
+// ignored. Like Submit, abandon neither waits nor gives back tasks by itself.
 type abandoner interface {
 	abandon(t *Task, cause error)
 }
