@@ -3,6 +3,7 @@ package iscsitest
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/goiscsi/goiscsi/initiator/internal/chap"
 	"github.com/goiscsi/goiscsi/pdu"
@@ -33,6 +34,9 @@ type Config struct {
 	// way. They are always split at the initiator's
 	// MaxRecvDataSegmentLength.
 	TextSegment int
+	// LoginTimeout ends connections that have not logged in so long after
+	// they were made; 0 waits for ever.
+	LoginTimeout time.Duration
 	// UnitAttention has every new session find the unit attention
 	// condition "power on occurred" on its logical units, as many targets
 	// have it.

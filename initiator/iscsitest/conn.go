@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/goiscsi/goiscsi/pdu"
 )
@@ -129,6 +130,11 @@ func (c *Conn) serve() {
 }
 
 func (c *Conn) loop() error {
+	if d := c.srv.cfg.LoginTimeout; d > 0 {
+		if err := c.nc.SetReadDeadline(time.Now().Add(d)); err != nil {
+			return err
+		}
+	}
 	for {
 		h, err := c.r.Next()
 		if err == nil {

@@ -2,6 +2,7 @@ package iscsitest
 
 import (
 	"slices"
+	"time"
 
 	"github.com/goiscsi/goiscsi/pdu"
 )
@@ -390,6 +391,11 @@ func (c *Conn) finishLogin(rsp *pdu.LoginResponse) error {
 	c.r.SetMaxDataSegmentLength(int(c.srv.cfg.Params.MaxRecvDataSegmentLength))
 	c.phase = phaseFull
 	c.login = nil
+	if c.srv.cfg.LoginTimeout > 0 {
+		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
+	}
 	if c.srv.cfg.UnitAttention && !c.discovery {
 		c.attentionAll(ascPowerOn)
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/goiscsi/goiscsi/initiator/internal/chap"
 	"github.com/goiscsi/goiscsi/initiator/iscsitest"
@@ -420,6 +422,33 @@ func TestFirstPDUIsNoLogin(t *testing.T) {
 	c.send(&pdu.NOPOut{InitiatorTaskTag: 1, TargetTransferTag: pdu.ReservedTag})
 	c.closed()
 	wantViolation(t, srv, "before the login")
+}
+
+func TestLoginTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := iscsitest.NewUnstartedServer(iscsitest.Config{
+			Targets:      []iscsitest.Target{{Name: target, LUNs: map[uint64]*iscsitest.LUN{1: {Store: iscsitest.NewMemStore(1 << 20)}}}},
+			LoginTimeout: time.Minute,
+		})
+		pipe := func() (*client, chan error) {
+			a, b := net.Pipe()
+			done := make(chan error, 1)
+			go func() { done <- srv.ServeConn(b) }()
+			return &client{t: t, nc: a, r: pdu.NewReader(a, 0), w: pdu.NewWriter(a), name: initiator, session: target}, done
+		}
+		idle, ended := pipe()
+		c, _ := pipe()
+		c.login()
+		start := time.Now()
+		if err := <-ended; err != nil || time.Since(start) != time.Minute {
+			t.Errorf("ended after %v, %v", time.Since(start), err)
+		}
+		idle.nc.Close()
+		time.Sleep(time.Hour) // of the bubble's time: the session has no timeout
+		c.in(1, scsi.TestUnitReady, 0).good(t)
+		c.nc.Close()
+		srv.Close()
+	})
 }
 
 func TestServeConnWithoutNetwork(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,6 +20,9 @@ import (
 
 // DefaultPortal is listened on if there is no -p: iSCSI's port, loopback only.
 const DefaultPortal = "127.0.0.1:3260"
+
+// loginTimeout is how long a connection may take to log in.
+const loginTimeout = 30 * time.Second
 
 // exitViolations is the exit status with -strict if an initiator broke rules.
 const exitViolations = 3
@@ -218,7 +222,7 @@ func run(cc *cli.Context, s *specs, p iscsitest.Params) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg := iscsitest.Config{Targets: targets, Params: p, CommandWindow: uint32(cc.Uint("window"))}
+	cfg := iscsitest.Config{Targets: targets, Params: p, CommandWindow: uint32(cc.Uint("window")), LoginTimeout: loginTimeout}
 	if cc.Bool("verbose") {
 		cfg.Logf = func(format string, args ...any) { fmt.Fprintf(cc.App.ErrWriter, "iscsi-target: "+format+"\n", args...) }
 	}
