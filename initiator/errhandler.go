@@ -146,6 +146,9 @@ func (s *Session) TaskManagement(ctx context.Context, fn pdu.TaskFunction, lun p
 	switch fn {
 	case pdu.TaskAbortTask, pdu.TaskReassign, pdu.TaskQueryTask:
 		return s.opError("task management", errors.New(fn.String()+" concerns a single task"))
+	case pdu.TaskQueryTaskSet, pdu.TaskQueryAsyncEvent:
+		// RFC 7144 allows them only after iSCSIProtocolLevel was negotiated.
+		return s.opError("task management", errors.New(fn.String()+" was not negotiated"))
 	}
 	if err := s.manage(ctx, nil, tmf{fn: fn, lun: lun}); err != nil {
 		return s.opError("task management", err)

@@ -12,6 +12,11 @@ type leaveRequest struct {
 	c      *conn
 	within time.Duration // the time we were given
 	why    string
+
+	// answered: the target has let us go and said how long to wait before we
+	// log in again. The supervisor's.
+	answered bool
+	wait     time.Duration
 }
 
 // requestLeave has the supervisor log out of a connection and in again. It is
@@ -19,7 +24,7 @@ type leaveRequest struct {
 func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
 	s.mu.Lock()
 	if s.leaving == nil || s.leaving.c != c {
-		s.leaving = &leaveRequest{c, within, why}
+		s.leaving = &leaveRequest{c: c, within: within, why: why}
 	}
 	s.mu.Unlock()
 	select {
@@ -51,10 +56,9 @@ func (s *Session) takeLeave(c *conn) {
 	ctx, cancel = withTimeout(s.ctx, s.cfg.Timeouts.Logout)
 	defer cancel()
 	wait, err := s.sendLogout(ctx, c)
-	if err != nil {
-		wait = c.params.DefaultTime2Wait
-	}
-	c.fail(&dropError{wait: wait, text: "the target asked for it: " + l.why})
+	l.answered, l.wait = err == nil, wait
+	// The target may have closed the connection already.
+	c.fail(&dropError{wait: c.params.DefaultTime2Wait, text: "the target asked for it: " + l.why})
 }
 
 // awaitDrained returns a channel that is closed when no task is in flight nor,

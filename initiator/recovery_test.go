@@ -51,10 +51,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 			cfg.Params.MaxOutstandingR2T = 2
 			s := r.dial(t, cfg)
 			stop := startLoad(t, s, 8)
-			n := 20
-			if testing.Short() {
-				n = 5
-			}
+			const n = 10
 			var slowest time.Duration
 			for range n {
 				fault(r)
@@ -69,7 +66,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 			if ops := stop(); ops == 0 {
 				t.Error("no load")
 			}
-			if got := s.Info().Recoveries; got < uint64(n) {
+			if got := s.Info().Recoveries; got < n {
 				t.Errorf("%d recoveries of %d", got, n)
 			}
 		})

@@ -145,6 +145,10 @@ func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again
 	}
 	var finished, back taskList
 	s.mu.Lock()
+	if l := s.leaving; l != nil && l.c == c && l.answered {
+		wait = l.wait
+	}
+	s.leaving = nil
 	s.conn = nil
 	s.live.Store(nil)
 	s.octets.tx += c.q.octets.Load()

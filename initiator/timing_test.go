@@ -121,6 +121,17 @@ func TestRecoveryWaits(t *testing.T) {
 			r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncSessionDrop, Parameter2: 7})
 		}, 7 * time.Second, 7 * time.Second},
 		{"drop without a time", 0, func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop}) }, 0, 0},
+		{"logout answered with a time", 0, func(r *rig) {
+			r.srv.Handle(pdu.OpLogoutResponse, func(_ *iscsitest.Conn, p pdu.PDU) iscsitest.Action {
+				p.(*pdu.LogoutResponse).Time2Wait = 5
+				return iscsitest.Pass()
+			})
+			r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 3})
+		}, 5 * time.Second, 5 * time.Second},
+		{"logout not answered", 0, func(r *rig) {
+			r.srv.Handle(pdu.OpLogoutRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.CloseConn() })
+			r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 3})
+		}, 2 * time.Second, 2 * time.Second},
 		{"drop of another connection", 0, func(r *rig) {
 			r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: 4})
 			r.srv.DropConnections()

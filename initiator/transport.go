@@ -59,23 +59,26 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// while runs f so that the end of the context ends its reads and writes. An
-// error of f is then the context's cause. A cause of ErrTimeout gets
-// open-iscsi's code for a PDU that did not come.
+// while runs f so that the end of the context ends its reads and writes; the
+// error is then the context's cause, and the connection of no more use. A cause of
+// ErrTimeout gets open-iscsi's code for a PDU that did not come.
 func (t *transport) while(ctx context.Context, f func() error) error {
 	stop := context.AfterFunc(ctx, func() { t.nc.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // the connection is closed soon
 	err := f()
-	if !stop() && err != nil {
-		cause := context.Cause(ctx)
-		switch {
-		case errors.Is(cause, ErrTimeout):
-			return withCode(errcode.PDUTimeout, withKind(ErrTimeout, err))
-		case errors.Is(cause, context.DeadlineExceeded):
-			return withCode(errcode.PDUTimeout, withKind(ErrTimeout, withKind(cause, err)))
-		}
-		return cause
+	if stop() {
+		return err
 	}
-	return err
+	cause := context.Cause(ctx)
+	if err == nil {
+		err = cause // too late
+	}
+	switch {
+	case errors.Is(cause, ErrTimeout):
+		return withCode(errcode.PDUTimeout, withKind(ErrTimeout, err))
+	case errors.Is(cause, context.DeadlineExceeded):
+		return withCode(errcode.PDUTimeout, withKind(ErrTimeout, withKind(cause, err)))
+	}
+	return cause
 }
 
 // next returns the next PDU's header. An end of the stream is a failure of
