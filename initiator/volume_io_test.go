@@ -391,6 +391,25 @@ func TestCompareAndWrite(t *testing.T) {
 	}
 }
 
+func TestCompareAndWriteThatIsRefusedIsNotOfferedAgain(t *testing.T) {
+	d := newFakeDisk(t, 8192, 512)
+	v := d.open(t, VolumeOptions{})
+	d.with(func() {
+		d.fault = func(c scsi.Command, t *Task) bool {
+			return c.Op == scsi.OpCompareAndWrite && d.fail(t, scsi.KeyIllegalRequest, 0x20, 0)
+		}
+	})
+	d.seen()
+	for range 2 {
+		if err := v.CompareAndWrite(t.Context(), 0, make([]byte, 512), make([]byte, 512)); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := len(d.seen()); n != 1 || v.Features().MaxCompareAndWrite != 0 {
+		t.Errorf("%d commands, limit %d", n, v.Features().MaxCompareAndWrite)
+	}
+}
+
 func TestDoReturnsWhatTheDeviceSays(t *testing.T) {
 	d := newFakeDisk(t, 8192, 512)
 	v := d.open(t, VolumeOptions{})

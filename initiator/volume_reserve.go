@@ -49,6 +49,12 @@ func (v *Volume) CompareAndWrite(ctx context.Context, off int64, compare, data [
 		return err
 	}
 	ve.Offset, ve.Length = off, n
+	if ve.Kind == ErrUnsupported {
+		// Some devices name a limit in VPD B0 and do not have the command.
+		v.mu.Lock()
+		v.state.compare = supportNo
+		v.mu.Unlock()
+	}
 	if ve.Kind == ErrMiscompare {
 		m := &MiscompareError{Err: ve.Err}
 		if s, ok := Sense(err); ok && s.InformationValid && int64(s.Information) < n {
