@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,14 +48,36 @@ type bench struct {
 
 // A logBuffer keeps the log of a test for its failure.
 type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	waits []logWait
+}
+
+type logWait struct {
+	text string
+	done chan struct{}
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.waits = slices.DeleteFunc(l.waits, func(w logWait) bool {
+		if !bytes.Contains(p, []byte(w.text)) {
+			return false
+		}
+		close(w.done)
+		return true
+	})
 	return l.b.Write(p)
+}
+
+// expect returns a channel that is closed by the next line with the text.
+func (l *logBuffer) expect(text string) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := logWait{text, make(chan struct{})}
+	l.waits = append(l.waits, w)
+	return w.done
 }
 
 func (l *logBuffer) String() string {

@@ -246,7 +246,7 @@ type fakeKernel struct {
 	dev, sys string
 
 	mu       sync.Mutex
-	disks    map[int]*fakeDisk1
+	disks    map[int]*fakeNBD
 	next     int
 	fail     error // of connect
 	connects int
@@ -254,7 +254,7 @@ type fakeKernel struct {
 	wg       sync.WaitGroup
 }
 
-type fakeDisk1 struct {
+type fakeNBD struct {
 	backend string
 	size    int64
 	sock    net.Conn
@@ -270,7 +270,7 @@ func newFakeKernel(t *testing.T) *fakeKernel {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	k := &fakeKernel{dev: filepath.Join(dir, "dev"), sys: filepath.Join(dir, "sys"), disks: make(map[int]*fakeDisk1)}
+	k := &fakeKernel{dev: filepath.Join(dir, "dev"), sys: filepath.Join(dir, "sys"), disks: make(map[int]*fakeNBD)}
 	for _, d := range []string{k.dev, filepath.Join(k.sys, "block")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -296,7 +296,7 @@ func (k *fakeKernel) connect(_ context.Context, cfg nbd.DeviceConfig) (kernelDev
 	}
 	i := k.next
 	k.next++
-	d := &fakeDisk1{backend: cfg.BackendID, size: int64(cfg.Export.Size)}
+	d := &fakeNBD{backend: cfg.BackendID, size: int64(cfg.Export.Size)}
 	ours := k.plug(d)
 	k.disks[i] = d
 	name := "nbd" + strconv.Itoa(i)
@@ -320,7 +320,7 @@ func (k *fakeKernel) attach(index int, cfg nbd.DeviceConfig) (kernelDevice, erro
 }
 
 // plug gives a disk its socket, watches it and returns the other end.
-func (k *fakeKernel) plug(d *fakeDisk1) net.Conn {
+func (k *fakeKernel) plug(d *fakeNBD) net.Conn {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		panic(err)

@@ -102,6 +102,7 @@ func (s *supervisor) undo(u *unit) {
 	}
 	if u.att != nil {
 		s.left = append(s.left, u.att)
+		s.log.Info("logical unit is detached", "lun", u.lun, "device", u.att.path())
 	}
 	s.giveUp(u)
 	u.att, u.state, u.inherited = nil, unitState{}, false

@@ -146,7 +146,7 @@ func TestEventsOfTheSessionBringUnitsUpToDate(t *testing.T) {
 			tc.change(b.target)
 			s.set.config.OnEvent(tc.event)
 			// What run does after the event is in order with a request.
-			s.ask(t, func() {})
+			s.settle(t)
 			if !tc.done(b) {
 				t.Error("nothing happened")
 			}
@@ -154,80 +154,46 @@ func TestEventsOfTheSessionBringUnitsUpToDate(t *testing.T) {
 	}
 }
 
-// ask waits until run has handled the events that were noted before.
-func (s *supervisor) ask(t *testing.T, _ func()) {
+// settle waits until run has handled the events that were noted before.
+func (s *supervisor) settle(t *testing.T) {
 	t.Helper()
-	for s.events.Load() != 0 || len(s.wake) != 0 {
-		select {
-		case <-t.Context().Done():
-			t.Fatal("the test ended")
-		default:
-		}
+	for first := true; first || s.events.Load() != 0 || len(s.wake) != 0; first = false {
 		if _, err := s.rescan(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if _, err := s.rescan(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 }
 
 func TestDeviceDisconnectedByOthersIsTakenAway(t *testing.T) {
 	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
-	s := b.supervisor(b.login().SID)
+	sid := b.login().SID
+	detached := b.logs.expect("logical unit is detached")
 	if err := b.kern.disconnect(0); err != nil { // nbd-client -d
 		t.Fatal(err)
 	}
-	s.left1(t, b)
+	<-detached
 	if to := b.linkTo(linkName("0")); to != "" {
 		t.Errorf("link to %q is left", to)
 	}
-	r := b.rescan(s.sid)
-	if r.Devices[0].State != "running" {
+	if r := b.rescan(sid); r.Devices[0].State != "running" {
 		t.Errorf("the next scan did not attach it: %+v", r.Devices[0])
-	}
-}
-
-// left1 waits until the supervisor has noticed the loss of its only device.
-func (s *supervisor) left1(t *testing.T, b *bench) {
-	t.Helper()
-	for {
-		s.mu.Lock()
-		name := s.devices[0].Name
-		s.mu.Unlock()
-		if name == "" {
-			return
-		}
-		if err := t.Context().Err(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
 func TestLostConnectionOfADeviceIsMadeAnew(t *testing.T) {
 	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
-	s := b.supervisor(b.login().SID)
+	b.login()
+	anew := b.logs.expect("connection of a device was lost and is made anew")
 	b.kern.mu.Lock()
-	d := b.kern.disks[0]
-	d.sock.Close() // as the kernel does after a protocol error
-	dead := d.dead
+	b.kern.disks[0].sock.Close() // as the kernel does after a protocol error
 	b.kern.mu.Unlock()
-	<-dead
-	for { // until the device has its new socket
-		b.kern.mu.Lock()
-		fresh := d.dead != dead
-		b.kern.mu.Unlock()
-		if fresh {
-			break
-		}
-	}
+	<-anew
 	if _, err := b.kern.io(0, nbd.CmdWrite, 0, make([]byte, 512)); err != nil {
 		t.Errorf("write: %v", err)
 	}
 	if to := b.linkTo(linkName("0")); to != "../../nbd0" {
 		t.Errorf("link leads to %q", to)
 	}
-	_ = s
 }
 
 func TestPartitionsGetLinks(t *testing.T) {

@@ -270,7 +270,7 @@ func TestBadRecordsAreRefusedBeforeASidIsTaken(t *testing.T) {
 	}
 }
 
-func TestReadyWithinBoundWhenDeviceDoesNotAnswer(t *testing.T) {
+func TestNumbersOfTheKernel(t *testing.T) {
 	if deadConnTimeout(0) != time.Minute || deadConnTimeout(120) != 2*time.Minute || deadConnTimeout(-1) != 24*time.Hour {
 		t.Error("dead connection timeouts are wrong")
 	}
