@@ -21,6 +21,9 @@ var ErrHeldOpen = errors.New("nbd device is disconnected, but held open")
 // to close it.
 const releaseWait = 2 * time.Second
 
+// lingerWait is how long a disconnected device may take to be removed.
+const lingerWait = 500 * time.Millisecond
+
 // Disconnect writes back what the page cache holds, tells the driver to let go,
 // and waits until it has. The sockets must be served meanwhile: the flush goes
 // through them, and the driver ends with NBD_CMD_DISC on each. The device may be
@@ -61,14 +64,34 @@ func (d *Device) Detach(ctx context.Context) error {
 	return d.WaitGone(short)
 }
 
-// WaitGone waits until the device is no longer there, or is somebody else's.
+// WaitGone waits until the device is no longer connected, or is somebody
+// else's, and for as long as that usually takes until it is no longer there.
 func (d *Device) WaitGone(ctx context.Context) error {
+	var lingering time.Time // since when it has been disconnected
 	// sysfs attributes of the driver notify nobody, so look, ever less often.
 	for delay := time.Millisecond; ; delay = min(2*delay, 100*time.Millisecond) {
-		if err := d.ours(); errors.Is(err, ErrNoDevice) || errors.Is(err, ErrForeignDevice) {
+		info, err := d.c.info(d.Index)
+		switch {
+		case errors.Is(err, ErrNoDevice):
+			return nil
+		case err != nil:
+			return deviceError("disconnect", d.Index, err)
+		case info.Connected && info.BackendID != d.cfg.BackendID:
+			return nil
+		case info.Connected:
+		case d.cfg.KeepDevice:
+			return nil
+		case lingering.IsZero():
+			// A worker of the driver removes it now, unless whoever connected
+			// it had wanted to keep it.
+			lingering, delay = time.Now(), time.Millisecond
+		case time.Since(lingering) > lingerWait:
 			return nil
 		}
 		if wait(ctx, delay) != nil {
+			if !lingering.IsZero() {
+				return nil
+			}
 			return deviceError("disconnect", d.Index, context.Cause(ctx))
 		}
 	}
