@@ -63,7 +63,7 @@ func TestTranscript(t *testing.T) {
 			t.Errorf("$ %s\ndoes not differ any more: %s", want.Line, res.Deviation.Reason)
 		}
 		if !res.Same {
-			t.Errorf("$ %s (-open-iscsi +ours)\n%s", want.Line, cmp.Diff(res.Want, res.Got))
+			t.Errorf("$ %s (-open-iscsi +ours)\n%s", want.Line, cmp.Diff(transcript.Lines(res.Want.String()), transcript.Lines(res.Got.String())))
 		}
 		if strings.HasPrefix(want.Line, "iscsiadm") {
 			results = append(results, res)
