@@ -12,7 +12,8 @@ import (
 // the handler may keep. For responses it is called with everything filled in,
 // just before the response is sent; the handler may change the fields and let
 // it pass. It then runs under the connection's lock and must not call methods
-// of c other than ID, nor wait for the peer.
+// of c other than ID, Close and Reset, nor methods of Server that send to or
+// ask about sessions, nor wait for the peer.
 type Handler func(c *Conn, p pdu.PDU) Action
 
 // An Action is what becomes of a PDU. The zero value lets it pass.

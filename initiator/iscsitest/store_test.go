@@ -166,11 +166,11 @@ func TestStartReportsBadAddress(t *testing.T) {
 }
 
 func TestIdentityIsStable(t *testing.T) {
-	make := func() *iscsitest.LUN {
+	serve := func() *iscsitest.LUN {
 		_, lun := newServer(t, nil)
 		return lun
 	}
-	a, b := make(), make()
+	a, b := serve(), serve()
 	if a.Serial != b.Serial || !bytes.Equal(a.NAA, b.NAA) || len(a.NAA) != 16 || a.NAA[0]>>4 != 6 {
 		t.Errorf("identities %s %x and %s %x", a.Serial, a.NAA, b.Serial, b.NAA)
 	}
