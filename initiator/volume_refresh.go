@@ -1,8 +1,32 @@
 package initiator
 
 import (
+	"context"
 	"fmt"
+
+	"github.com/goiscsi/goiscsi/initiator/scsi"
 )
+
+// Refresh asks the device again who it is, how large and whether it may be
+// written, and waits for the answers. I/O waits meanwhile, and fails from then
+// on if it is another device. It is for callers who have reason to think that
+// something changed, such as a session that had to log in again.
+func (v *Volume) Refresh(ctx context.Context) error {
+	v.mu.Lock()
+	err := v.broken
+	if v.closed {
+		err = ErrVolumeClosed
+	}
+	if err != nil {
+		v.mu.Unlock()
+		return v.wrap("refresh", err)
+	}
+	v.note(attnReplaced, scsi.Sense{})
+	if err := v.unlockAndAwait(ctx); err != nil {
+		return v.wrap("refresh", err)
+	}
+	return nil
+}
 
 // reidentify asks the device who it is while all I/O waits. It returns an
 // error if it got no answer, and false if the device is another one: then all
