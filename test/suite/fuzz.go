@@ -7,9 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
-	"sync"
 )
 
 // fuzzMinimize bounds the time spent on making a failing input smaller: the
@@ -36,28 +34,8 @@ func fuzz(ctx context.Context, o *options) outcome {
 	}
 	corpus := filepath.Join(strings.TrimSpace(string(cache)), "fuzz")
 
-	var (
-		mu    sync.Mutex // guards total
-		total = broken
-		wg    sync.WaitGroup
-		queue = make(chan fuzzTarget)
-	)
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() { // ends when the queue is closed
-			for t := range queue {
-				got := fuzzOne(ctx, t, o, corpus)
-				mu.Lock()
-				total.add(got)
-				mu.Unlock()
-			}
-		})
-	}
-	for _, t := range targets {
-		queue <- t
-	}
-	close(queue)
-	wg.Wait()
-	return total
+	broken.add(forEach(targets, func(t fuzzTarget) outcome { return fuzzOne(ctx, t, o, corpus) }))
+	return broken
 }
 
 // onlyTimeUp matches the output of a target that found nothing and whose time

@@ -24,16 +24,15 @@ func guestTests(ctx context.Context, o *options) outcome {
 	if err != nil {
 		return fail(err.Error())
 	}
-	var total outcome
-	for _, pkg := range pkgs {
+	// A guest has one processor, so there is room for one a processor.
+	return forEach(pkgs, func(pkg string) outcome {
 		start := time.Now()
 		got := guestTest(ctx, o, pkg)
-		total.add(got)
 		if o.verbose {
 			fmt.Printf("      %s in a guest: %.1f s\n", pkg, time.Since(start).Seconds())
 		}
-	}
-	return total
+		return got
+	})
 }
 
 // guestTest runs one package's guest tests and counts.
