@@ -149,11 +149,6 @@ func (p Portal) String() string {
 // IsZero reports whether p names no host.
 func (p Portal) IsZero() bool { return p.Host == "" }
 
-// sameAddress reports whether p and q are the same host and port as text.
-func (p Portal) sameAddress(q Portal) bool {
-	return p.Host == q.Host && p.port() == q.port()
-}
-
 // A PortalError is a text that is not a portal.
 type PortalError struct {
 	Text   string // as given; may hold any byte
