@@ -13,6 +13,7 @@ type attachSpec struct {
 	label    string // ip-…-iscsi-…-lun-N, or lun-N of the sid where that cannot be a name
 	backend  string // identifier that stays with a kernel device
 	geo      geometry
+	known    int64 // size in bytes that a device to be adopted has
 	vol      submitter
 	deadConn time.Duration // how long the kernel waits for a new daemon
 	// lost is called, from any goroutine, when the service has ended without

@@ -27,6 +27,11 @@ func (s *supervisor) finish(cause error) {
 // teardown removes the devices, logs out and forgets the session.
 func (s *supervisor) teardown() {
 	s.setPhase(phaseLogout)
+	// Should we be killed now, the next daemon goes on with this.
+	s.ending = true
+	if err := s.save(); err != nil {
+		s.log.Warn("state", "err", err)
+	}
 	flush := s.connected()
 	if !flush && s.sess != nil {
 		// What is in flight would wait for a recovery that no one wants any
@@ -167,7 +172,7 @@ func (s *supervisor) inherit(st *sessionState) {
 
 // save writes the state file.
 func (s *supervisor) save() error {
-	st := &sessionState{SID: s.sid, Host: s.host, Created: s.created, Name: s.name, Record: s.rec}
+	st := &sessionState{SID: s.sid, Host: s.host, Created: s.created, Name: s.name, Record: s.rec, Ending: s.ending}
 	for _, lun := range s.sortedLUNs() {
 		if u := s.units[lun]; u.state.Backend != "" {
 			st.Units = append(st.Units, u.state)

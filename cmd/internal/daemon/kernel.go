@@ -223,9 +223,10 @@ func (a *kernelAttacher) adopt(ctx context.Context, spec attachSpec, index int) 
 		conn = conns[0]
 	}
 	t.serve(dev, conn)
-	// The size may have changed while no daemon looked.
-	if err := dev.Resize(ctx, uint64(spec.geo.size)); err != nil {
-		a.log.Warn("size of a device is not brought up to date", "device", t.name(), "err", err)
+	if spec.known != spec.geo.size { // it changed while no daemon looked
+		if err := dev.Resize(ctx, uint64(spec.geo.size)); err != nil {
+			a.log.Warn("size of a device is not brought up to date", "device", t.name(), "err", err)
+		}
 	}
 	if err := t.offer(ctx); err != nil {
 		t.park(ctx, false)

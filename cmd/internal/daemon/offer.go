@@ -46,6 +46,7 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 	if u.state.Backend == "" {
 		u.state = unitState{Backend: s.backendID(u.lun), Index: -1}
 	}
+	spec := s.spec(u)
 	u.state.LUN, u.state.Attach, u.state.WWID = uint64(u.lun), kind, u.info.identity()
 	u.state.Size, u.state.BlockSize, u.state.ReadOnly = u.geo.size, u.geo.blockSize, u.geo.readOnly
 
@@ -61,11 +62,11 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 	var att attachment
 	err = errNoDevice
 	if adopt {
-		att, err = how.adopt(ctx, s.spec(u), u.state.Index)
+		att, err = how.adopt(ctx, spec, u.state.Index)
 	}
 	if errors.Is(err, errNoDevice) {
 		adopt = false
-		att, err = how.attach(ctx, s.spec(u), created)
+		att, err = how.attach(ctx, spec, created)
 	}
 	if err != nil {
 		if !adopt {

@@ -189,6 +189,30 @@ func TestStartRemovesOrphanDevices(t *testing.T) {
 	}
 }
 
+func TestLogoutThatWasKilledIsFinishedByTheNextDaemon(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	store := b.m.store
+	b.halt()
+	states, err := store.load()
+	if err != nil || len(states) != 1 {
+		t.Fatal(err, len(states))
+	}
+	states[0].Ending = true
+	if err := store.put(states[0]); err != nil {
+		t.Fatal(err)
+	}
+	logins := len(b.target.isids)
+	b.start()
+	if s, err := b.m.reg.get(sid); err == nil {
+		<-s.done
+	}
+	if n := b.kern.indexes(); len(n) != 0 || b.linkTo(linkName("0")) != "" || len(b.target.isids) != logins {
+		t.Errorf("kernel devices %v, link %q, %d logins", n, b.linkTo(linkName("0")), len(b.target.isids)-logins)
+	}
+	b.login()
+}
+
 func TestCrashBetweenDeviceAndItsNumberOnFile(t *testing.T) {
 	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
 	sid := b.login().SID

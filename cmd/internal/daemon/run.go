@@ -146,6 +146,9 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	pool := nbd.NewBufferPool(poolIdle)
 	d.kernel = newKernelAttacher(o.kernel, o.Paths.Dev, o.Paths.Sys, fds, pool, log)
 	sockets := newSocketAttacher(o.Paths.LUNDir(), pool, log)
+	if err := sockets.clean(); err != nil {
+		return nil, fmt.Errorf("socket directory: %w", err)
+	}
 	d.m = &machine{
 		log: log, dial: o.dial, reg: newRegistry(st), store: st, links: links, byPath: o.Paths.ByPath(), lunDir: o.Paths.LUNDir(),
 		instance: st.instance, retry: o.retry,

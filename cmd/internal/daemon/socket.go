@@ -35,6 +35,20 @@ func newSocketAttacher(dir string, pool *nbd.BufferPool, log *slog.Logger) *sock
 	return &socketAttacher{dir: dir, links: newLinker(dir, exists), pool: pool, log: log}
 }
 
+// clean removes what daemons that died have left in the directory.
+func (a *socketAttacher) clean() error {
+	files, err := filepath.Glob(filepath.Join(a.dir, "*.sock"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // socketLink is the name of the link to a unit's socket.
 func socketLink(label string) string { return label + ".sock" }
 

@@ -30,6 +30,9 @@ type sessionState struct {
 	Name    string            `json:"initiator_name"`
 	Record  map[string]string `json:"record"`
 	Units   []unitState       `json:"units"`
+	// Ending says that the session was being logged out of: what is left of
+	// it is to be removed.
+	Ending bool `json:"ending,omitempty"`
 }
 
 // A unitState is one logical unit that was, or was about to be, offered.

@@ -77,6 +77,7 @@ type supervisor struct {
 	// The goroutine's own.
 	sess    session
 	units   map[pdu.LUN]*unit
+	ending  bool           // teardown has begun
 	left    []attachment   // given up, to be waited for at the end
 	closing sync.WaitGroup // volumes that are being closed
 
@@ -158,6 +159,10 @@ func (s *supervisor) restore(st *sessionState) {
 	defer close(s.done)
 	s.setPhase(phaseRestore)
 	s.inherit(st)
+	if st.Ending {
+		s.finish(errLogout)
+		return
+	}
 	sess, err := s.loginAgain()
 	if err != nil {
 		s.finish(err)

@@ -101,7 +101,7 @@ func (s *supervisor) spec(u *unit) attachSpec {
 		label = fmt.Sprintf("session-%d-lun-%d", s.sid, kernelLUN(u.lun))
 	}
 	return attachSpec{
-		sid: s.sid, lun: kernelLUN(u.lun), label: label, backend: u.state.Backend, geo: u.geo, vol: u.vol,
+		sid: s.sid, lun: kernelLUN(u.lun), label: label, backend: u.state.Backend, geo: u.geo, known: u.state.Size, vol: u.vol,
 		deadConn: deadConnTimeout(s.set.recoveryTimeout),
 		lost:     func() { s.notify(eventLost) },
 	}
