@@ -19,3 +19,13 @@ func SparseFile(t testing.TB, size int64) string {
 	}
 	return path
 }
+
+// secretFile holds a secret for a program that takes none on its command line.
+func secretFile(t testing.TB, secret string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
