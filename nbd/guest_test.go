@@ -265,6 +265,31 @@ func TestKernelFlushFUAAndTrimArrive(t *testing.T) {
 	}
 }
 
+func TestKernelZeroes(t *testing.T) {
+	c := openKernel(t)
+	m := nbdtest.NewMemory(16 << 20)
+	d := connect(t, c, nbd.DeviceConfig{Export: m.Export("")}, m)
+	f := open(t, d.Device)
+	b := aligned(64 << 10)
+	copy(b, pattern(len(b), 1))
+	if _, err := f.WriteAt(b, 4096); err != nil {
+		t.Fatal(err)
+	}
+	// BLKZEROOUT takes an array of offset and length.
+	r := [2]uint64{4096, uint64(len(b))}
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&r))); e != 0 {
+		t.Fatal(e)
+	}
+	if !bytes.Equal(m.Bytes(4096, len(b)), make([]byte, len(b))) {
+		t.Error("data are not zero")
+	}
+	// Drivers before 6.12 send zeroes as data.
+	seen := m.Seen(nbd.CmdWriteZeroes, 0) + m.Seen(nbd.CmdWriteZeroes, nbd.CmdFlagNoHole)
+	if able := sysAttr(t, d.Device, "queue/write_zeroes_max_bytes") != "0"; able != (seen > 0) {
+		t.Errorf("%d requests to write zeroes came from a driver that can: %v", seen, able)
+	}
+}
+
 func TestKernelFollowsResize(t *testing.T) {
 	c := openKernel(t)
 	m := nbdtest.NewMemory(16 << 20)

@@ -1,0 +1,50 @@
+//go:build linux
+
+package nbd_test
+
+import (
+	"testing"
+
+	"github.com/goiscsi/goiscsi/nbd"
+	"github.com/goiscsi/goiscsi/nbd/nbdtest"
+)
+
+func TestPoolKeepsWhatItMay(t *testing.T) {
+	pool := nbd.NewBufferPool(1 << 20)
+	m := nbdtest.NewMemory(8 << 20)
+	r := serve(t, m.Export(""), m, &nbd.ServerOptions{Pool: pool})
+	for _, n := range []uint32{512, 4096, 100 << 10, 512 << 10, 2 << 20} {
+		if _, err := r.peer.Read(0, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.peer.Close()
+	r.wait()
+	// 4 KiB served twice, 128 KiB and 512 KiB; 2 MiB was too much to keep.
+	if n := pool.Idle(); n != 4<<10+128<<10+512<<10 {
+		t.Errorf("%d bytes are kept", n)
+	}
+	if n := pool.Outstanding(); n != 0 {
+		t.Errorf("%d buffers did not come back", n)
+	}
+	pool.Trim()
+	if n := pool.Idle(); n != 0 {
+		t.Errorf("%d bytes are kept after Trim", n)
+	}
+}
+
+func TestPoolIsSharedByConnections(t *testing.T) {
+	pool := nbd.NewBufferPool(0)
+	m := nbdtest.NewMemory(1 << 20)
+	for range 3 {
+		r := serve(t, m.Export(""), m, &nbd.ServerOptions{Pool: pool})
+		if _, err := r.peer.Read(0, 64<<10); err != nil {
+			t.Fatal(err)
+		}
+		r.peer.Close()
+		r.wait()
+	}
+	if n := pool.Idle(); n != 64<<10 {
+		t.Errorf("three connections one after the other left %d bytes, want one buffer", n)
+	}
+}
