@@ -152,7 +152,9 @@ func TestFiftyProcesses(t *testing.T) {
 			out[target]++
 		case kind == "-l" && r.Code == 0:
 			in[target]++
-		case kind == "-u" && r.Code == 21, kind == "-l" && r.Code == 15:
+		case kind == "-l" && r.Code == 15:
+		case kind == "-u" && (r.Code == 21 || r.Code == 2):
+			// The other logout was quicker: before this one looked, or after.
 		case r.Code != 0:
 			t.Errorf("command %d: exit status %d\n%s", i, r.Code, r)
 		}
