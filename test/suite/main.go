@@ -29,12 +29,17 @@ type part struct {
 	summary string
 	timeout time.Duration
 	run     func(context.Context, *options) outcome
+	// programs says that the part runs what is in bin/, which is then built
+	// first if the part build has not been.
+	programs bool
 }
 
 // options are what all parts share.
 type options struct {
 	fuzzTime time.Duration
 	verbose  bool
+	// built is set when bin/ is up to date.
+	built bool
 	// depsErr says why test/deps could not give us all programs; nil if it did.
 	depsErr error
 }
@@ -61,17 +66,17 @@ func (o *outcome) add(p outcome) {
 // parts in the order in which they run: what is quick and finds most first.
 func parts() []part {
 	return []part{
-		{"format", "gofmt leaves nothing to do", 2 * time.Minute, gofmt},
-		{"vet", "go vet, tests with build tags included", 10 * time.Minute, vet},
-		{"staticcheck", "staticcheck, tests with build tags included", 10 * time.Minute, staticcheck},
-		{"govulncheck", "no known vulnerability is reachable", 10 * time.Minute, govulncheck},
-		{"portable", "the packages that promise it build on other systems", 10 * time.Minute, portable},
-		{"unit", "unit tests with the race detector", 15 * time.Minute, unit},
-		{"build", "make build", 5 * time.Minute, build},
-		{"fuzz", "every fuzz target for a short time", 60 * time.Minute, fuzz},
-		{"integration", "real targets and real clients on loopback", 15 * time.Minute, integration},
-		{"guest", "tests with a kernel of their own", 30 * time.Minute, guestTests},
-		{"demo", "make demo", 5 * time.Minute, demo},
+		{"format", "gofmt leaves nothing to do", 2 * time.Minute, gofmt, false},
+		{"vet", "go vet, tests with build tags included", 10 * time.Minute, vet, false},
+		{"staticcheck", "staticcheck, tests with build tags included", 10 * time.Minute, staticcheck, false},
+		{"govulncheck", "no known vulnerability is reachable", 10 * time.Minute, govulncheck, false},
+		{"portable", "the packages that promise it build on other systems", 10 * time.Minute, portable, false},
+		{"unit", "unit tests with the race detector", 15 * time.Minute, unit, false},
+		{"build", "make build", 5 * time.Minute, build, false},
+		{"fuzz", "every fuzz target for a short time", 60 * time.Minute, fuzz, false},
+		{"integration", "real targets and real clients on loopback", 15 * time.Minute, integration, true},
+		{"guest", "tests with a kernel of their own", 30 * time.Minute, guestTests, true},
+		{"demo", "make demo", 5 * time.Minute, demo, false},
 	}
 }
 
@@ -138,7 +143,18 @@ func runPart(ctx context.Context, p part, o *options) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("not finished after %v", p.timeout))
 	defer cancel()
 	start := time.Now()
-	got := p.run(ctx, o)
+	got := outcome{}
+	if p.programs && !o.built {
+		got = check(ctx, nil, "make", "build")
+		got.passed = 0 // not what the part is there to show
+		o.built = got.failed == 0
+	}
+	if got.failed == 0 {
+		got = p.run(ctx, o)
+	}
+	if p.name == "build" {
+		o.built = got.failed == 0
+	}
 	if ctx.Err() != nil && got.failed == 0 {
 		got.add(fail(context.Cause(ctx).Error() + "\n"))
 	}

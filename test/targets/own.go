@@ -36,7 +36,7 @@ func StartOwn(t testing.TB, command func(args ...string) *exec.Cmd, tgt Target, 
 		o.args = append(o.args, "--mutual-user", c.Username, "--mutual-password-file", secretFile(t, c.Password))
 	}
 	o.args = append(o.args, "--write-cache") // as a disk that has something to flush
-	for _, l := range tgt.LUNs { // numbered by the program, in this order
+	for _, l := range tgt.LUNs {             // numbered by the program, in this order
 		if l.BlockSize != 0 {
 			o.args = append(o.args, "--blocksize", strconv.Itoa(l.BlockSize))
 		}
