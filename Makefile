@@ -51,6 +51,14 @@ bench: build
 	@test/deps bench
 	@test/bench/run
 
+## bench-records: 10,000 records, beside open-iscsi's iscsiadm, into docs/benchmarks-records.md; as root
+.PHONY: bench-records
+bench-records: build
+	@test/deps bench
+	@mkdir -p $(TOOLS)
+	@$(GO) build -o $(TOOLS)/records ./test/bench/records
+	@$(TOOLS)/records -report docs/benchmarks-records.md
+
 ## guest: run SCRIPT=file as root in a guest with its own kernel, up in two seconds
 .PHONY: guest
 guest: $(TOOLS)/guest
