@@ -1,8 +1,9 @@
 #!/bin/sh
 # The first process of a user-mode-Linux guest (its root is the host's, read
 # through hostfs). Lays an overlay over that root, mounts the exchange
-# directory at /lab, prepares a bare machine and runs /lab/.job. The kernel's
-# command line gives GUEST_DIR, the exchange directory's path on the host.
+# directory at /lab, prepares a bare machine and runs /lab/.job; or, with
+# GUEST_INIT=systemd, hands over to systemd. The kernel's command line gives
+# these and GUEST_DIR, the exchange directory's path on the host.
 # Messages here go to the console; the job's output goes to the serial line.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LANG=C.UTF-8 TERM=dumb
@@ -29,6 +30,13 @@ mkdir -p lab lib/modules proc sys dev run tmp
 mount --bind "$modules" lib/modules || die "modules"
 mount -t hostfs none lab -o "$GUEST_DIR" || die "exchange directory $GUEST_DIR"
 : >etc/fstab
+if [ "$GUEST_INIT" = systemd ]; then
+	. "$GUEST_DIR/.systemd"
+	umount /proc
+	# What the kernel's command line leaves in the environment is not for it.
+	unset GUEST_DIR GUEST_INIT
+	exec switch_root /mnt/root /lib/systemd/systemd --log-target=console --log-level=warning --show-status=no
+fi
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t devtmpfs devtmpfs dev

@@ -28,6 +28,10 @@ const (
 	// QEMU is Debian's kernel package in QEMU by software emulation: two
 	// processors, up in ten to twenty seconds.
 	QEMU Kind = "qemu"
+	// Systemd is user-mode Linux in which Debian's own systemd and udev are
+	// booted, which takes about a minute; the job is a unit that
+	// multi-user.target wants, and its end a regular shutdown.
+	Systemd Kind = "systemd"
 )
 
 // A Job is what a guest is booted for.
@@ -37,6 +41,11 @@ type Job struct {
 	// Script is run by /bin/sh as root, with /lab as working directory. Its
 	// exit status becomes Result.ExitCode.
 	Script string
+	// Prepare, if not empty, is run by /bin/sh as root in the guest's root
+	// before its systemd starts, for a guest of kind Systemd: units and
+	// configuration are put in place here. It shares Env with Script; the boot
+	// ends when it fails.
+	Prepare string
 	// Files are copied into /lab before the boot: name below /lab → path on
 	// the host. A directory is copied with all that is below it. Modes are
 	// kept.
@@ -117,6 +126,8 @@ func machineFor(k Kind) (machine, error) {
 	switch k {
 	case UML, "":
 		return uml{}, nil
+	case Systemd:
+		return uml{systemd: true}, nil
 	}
 	return nil, fmt.Errorf("unknown kind of guest %q", k)
 }
@@ -192,14 +203,15 @@ func Run(ctx context.Context, job Job) (Result, error) {
 // fill puts the job and its files into the exchange directory.
 func fill(dir string, job Job) error {
 	os.Remove(filepath.Join(dir, "status"))
-	var script strings.Builder
+	var env strings.Builder
 	for _, e := range job.Env {
 		name, value, _ := strings.Cut(e, "=")
-		fmt.Fprintf(&script, "export %s=%s\n", name, quote(value))
+		fmt.Fprintf(&env, "export %s=%s\n", name, quote(value))
 	}
-	script.WriteString(job.Script)
-	if err := os.WriteFile(filepath.Join(dir, ".job"), []byte(script.String()), 0o755); err != nil {
-		return err
+	for name, script := range map[string]string{".job": job.Script, ".prepare": job.Prepare} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(env.String()+script), 0o755); err != nil {
+			return err
+		}
 	}
 	names := make([]string, 0, len(job.Files))
 	for name := range job.Files {

@@ -25,9 +25,17 @@ const (
 	umlModules = "/usr/lib/uml/modules"
 )
 
-type uml struct{}
+// systemdInit is where every Debian has systemd, merged /usr or not.
+const systemdInit = "/lib/systemd/systemd"
 
-func (uml) available() error {
+//go:embed systemd.sh
+var systemdScript []byte
+
+// uml boots user-mode Linux, with init.sh as the first process of the guest's
+// root, or systemd.
+type uml struct{ systemd bool }
+
+func (u uml) available() error {
 	var missing []string
 	if _, err := exec.LookPath(umlKernel); err != nil {
 		missing = append(missing, "user-mode-linux")
@@ -40,8 +48,18 @@ func (uml) available() error {
 	if !hasAny("/sbin/ip", "/usr/sbin/ip", "/bin/ip", "/sbin/ifconfig") {
 		missing = append(missing, "iproute2")
 	}
+	kind := UML
+	if u.systemd {
+		kind = Systemd
+		if !hasAny(systemdInit) {
+			missing = append(missing, "systemd")
+		}
+		if !hasAny("/lib/systemd/systemd-udevd", "/usr/lib/systemd/systemd-udevd") {
+			missing = append(missing, "udev")
+		}
+	}
 	if missing != nil {
-		return &MissingError{Kind: UML, Packages: missing}
+		return &MissingError{Kind: kind, Packages: missing}
 	}
 	return nil
 }
@@ -59,10 +77,13 @@ func (uml) prepare(_ context.Context, dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, ".boot"), bootScript, 0o755); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(dir, ".systemd"), systemdScript, 0o755); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(dir, ".init"), initScript, 0o755)
 }
 
-func (uml) run(ctx context.Context, dir string, memoryMiB int, out, console io.Writer) error {
+func (u uml) run(ctx context.Context, dir string, memoryMiB int, out, console io.Writer) error {
 	serialRead, serialWrite, err := os.Pipe()
 	if err != nil {
 		return err
@@ -71,7 +92,11 @@ func (uml) run(ctx context.Context, dir string, memoryMiB int, out, console io.W
 	defer serialWrite.Close()
 
 	// File descriptor 3 is the serial line on which the job's output comes.
-	cmd := exec.CommandContext(ctx, umlKernel,
+	init := "GUEST_INIT=sh"
+	if u.systemd {
+		init = "GUEST_INIT=systemd"
+	}
+	cmd := exec.CommandContext(ctx, umlKernel, init,
 		fmt.Sprintf("mem=%dM", memoryMiB),
 		"rootfstype=hostfs", "rootflags=/", "rw",
 		"init="+filepath.Join(dir, ".boot"),
