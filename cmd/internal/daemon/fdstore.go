@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,14 +86,14 @@ func (s *systemdStore) send(msg string, rights []byte) error {
 }
 
 func (s *systemdStore) take(backend string) net.Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	name := fdName(backend)
+	s.mu.Lock()
 	f := s.passed[name]
+	delete(s.passed, name)
+	s.mu.Unlock()
 	if f == nil {
 		return nil
 	}
-	delete(s.passed, name)
 	s.forget(name)
 	defer f.Close()
 	conn, err := net.FileConn(f)
@@ -104,15 +107,47 @@ func (s *systemdStore) take(backend string) net.Conn {
 	return conn
 }
 
-// forget lets the service manager drop its copy: a socket that it kept after
-// the device has gone would be taken for the next device's.
+// forget makes the service manager drop its copy, and waits until it has
+// (sd_notify_barrier(3)). It must not have one while we serve the socket: should we
+// die then, the copy would keep the socket alive, the kernel would not notice, and the
+// requests that we had read would never be sent again.
 func (s *systemdStore) forget(name string) {
 	if s.notify == "" {
 		return
 	}
-	if err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
-		s.log.Debug("the service manager keeps a socket in vain", "err", err)
+	err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil)
+	if err == nil {
+		err = s.barrier()
 	}
+	if err != nil {
+		s.log.Warn("the service manager may still keep the socket of a device", "name", name, "err", err)
+	}
+}
+
+// barrierTime bounds the wait for the service manager.
+const barrierTime = 5 * time.Second
+
+// barrier returns when the service manager has handled what was sent before: it
+// closes the descriptor that it is given then.
+func (s *systemdStore) barrier() error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	err = s.send("BARRIER=1", unix.UnixRights(int(w.Fd())))
+	w.Close()
+	if err != nil {
+		return err
+	}
+	if err := r.SetReadDeadline(time.Now().Add(barrierTime)); err != nil {
+		return err
+	}
+	var b [1]byte
+	if _, err := r.Read(b[:]); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 func (s *systemdStore) close() {

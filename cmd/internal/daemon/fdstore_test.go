@@ -128,14 +128,31 @@ func TestSystemdKeepsASocket(t *testing.T) {
 
 	next := newSystemdStore([]*os.File{os.NewFile(uintptr(rights[0]), fdName(backend))}, log)
 	defer next.close()
-	got := next.take(backend)
+	taken := make(chan net.Conn, 1)
+	go func() { taken <- next.take(backend) }()
+	if n, err := manager.Read(text); err != nil || !strings.HasPrefix(string(text[:n]), "FDSTOREREMOVE=1") {
+		t.Errorf("the manager was not told to forget it: %q, %v", text[:n], err)
+	}
+	if n, oobn, _, _, err = manager.ReadMsgUnix(text, oob); err != nil || string(text[:n]) != "BARRIER=1" {
+		t.Fatalf("no barrier: %q, %v", text[:n], err)
+	}
+	select {
+	case <-taken:
+		t.Error("the socket is in use before the manager has forgotten it")
+	default:
+	}
+	if msgs, err = unix.ParseSocketControlMessage(oob[:oobn]); err != nil || len(msgs) != 1 {
+		t.Fatal(err, len(msgs))
+	}
+	if rights, err = unix.ParseUnixRights(&msgs[0]); err != nil || len(rights) != 1 {
+		t.Fatal(err, rights)
+	}
+	unix.Close(rights[0])
+	got := <-taken
 	if got == nil {
 		t.Fatal("not found again")
 	}
 	defer got.Close()
-	if n, err := manager.Read(text); err != nil || !strings.HasPrefix(string(text[:n]), "FDSTOREREMOVE=1") {
-		t.Errorf("the manager was not told to forget it: %q, %v", text[:n], err)
-	}
 	if _, err := kernelEnd.WriteString("x"); err != nil {
 		t.Fatal(err)
 	}

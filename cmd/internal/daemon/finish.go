@@ -75,6 +75,7 @@ func (s *supervisor) discardLeft() {
 // discard removes a device that is only known from the state file.
 func (s *supervisor) discard(ctx context.Context, u *unit) {
 	st := u.state
+	s.m.udev.remove(st.Backend)
 	if u.link != "" && st.Index >= 0 {
 		s.m.links.forget("nbd"+strconv.Itoa(st.Index), u.link)
 	}

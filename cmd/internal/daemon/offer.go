@@ -55,6 +55,9 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 	if err := s.save(); err != nil {
 		return err
 	}
+	if kind == attachNBD {
+		s.m.udev.put(u.state.Backend, &u.info, u.link)
+	}
 	created := func(index int) error {
 		u.state.Index = index
 		return s.save()
@@ -70,6 +73,7 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 	}
 	if err != nil {
 		if !adopt {
+			s.m.udev.remove(u.state.Backend)
 			u.state = unitState{} // attach leaves nothing behind
 			s.save()
 		}
@@ -191,10 +195,17 @@ func (s *supervisor) detach(ctx context.Context, u *unit, flush bool) error {
 		return nil
 	}
 	name := u.att.name()
-	if name != "" {
-		s.m.links.withdraw(name)
+	s.m.udev.remove(u.state.Backend)
+	if name == "" {
+		return u.att.detach(ctx, flush, func() {})
 	}
-	return u.att.detach(ctx, flush, func() { s.releaseClaim(name) })
+	s.m.links.withdraw(name)
+	err := u.att.detach(ctx, flush, func() { s.releaseClaim(name) })
+	if u.link != "" {
+		// udev may have been at work on an event from before.
+		s.m.links.forget(name, u.link)
+	}
+	return err
 }
 
 // detachTime bounds the writing of dirty pages and the going of a device.

@@ -139,6 +139,14 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	if err := os.MkdirAll(o.Paths.LUNDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("socket directory: %w", err)
 	}
+	states, err := st.load()
+	if err != nil {
+		return nil, err
+	}
+	udev, err := openUdevStore(o.Paths.UdevDir(), states, log)
+	if err != nil {
+		return nil, err
+	}
 	live := func(node string) bool { return nodeLive(o.Paths.Sys, node) }
 	links := newLinkKeeper(newLinker(o.Paths.ByPath(), live), o.Paths.Dev, o.Paths.Sys, log)
 	d := &daemon{log: log}
@@ -150,7 +158,7 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 		return nil, fmt.Errorf("socket directory: %w", err)
 	}
 	d.m = &machine{
-		log: log, dial: o.dial, reg: newRegistry(st), store: st, links: links, byPath: o.Paths.ByPath(), lunDir: o.Paths.LUNDir(),
+		log: log, dial: o.dial, reg: newRegistry(st), store: st, links: links, udev: udev, byPath: o.Paths.ByPath(), lunDir: o.Paths.LUNDir(),
 		instance: st.instance, retry: o.retry,
 		choose: func(k attachKind) (attachKind, attacher, error) { return chooseAttacher(k, d.kernel, sockets) },
 	}

@@ -38,6 +38,7 @@ type machine struct {
 	// store holds the state files; each supervisor touches its own only.
 	store    *store
 	links    *linkKeeper
+	udev     *udevStore
 	lunDir   string
 	choose   func(attachKind) (attachKind, attacher, error)
 	byPath   string        // directory of the links, for listings
