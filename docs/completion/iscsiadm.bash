@@ -13,6 +13,7 @@ _iscsiadm_letters() {
 	host) echo CHdmPotnvxA0 ;;
 	iface) echo HIdnvmPoCabci0 ;;
 	fw) echo dmlWnv0 ;;
+	nodedb) echo mdo0 ;;
 	*) echo mkdhV0 ;;
 	esac
 }
@@ -58,9 +59,9 @@ _iscsiadm_long() {
 # _iscsiadm_values prints what an option takes, given its name and the mode.
 _iscsiadm_values() {
 	case $1 in
-	-m | --mode) echo discovery discoverydb node session host iface fw ;;
+	-m | --mode) echo discovery discoverydb node session host iface fw nodedb ;;
 	-t | --type) echo sendtargets isns fw ;;
-	-o | --op) echo new delete update show nonpersistent ;;
+	-o | --op) [[ $2 == nodedb ]] && echo import export update || echo new delete update show nonpersistent ;;
 	-L | --loginall) echo all manual automatic onboot ;;
 	-U | --logoutall) echo all manual automatic ;;
 	-P | --print) echo 0 1 2 3 4 ;;

@@ -35,6 +35,8 @@ function __iscsiadm_takes
             set letters HIdnvmPoCabci
         case fw
             set letters dmlWnv
+        case nodedb
+            set letters mdo
     end
     string match -q -- "*$argv[1]*" $letters
 end
@@ -65,11 +67,12 @@ function __iscsiadm_fields
 end
 
 complete -c iscsiadm -f
-complete -c iscsiadm -n '__iscsiadm_takes m' -s m -l mode -x -a 'discovery discoverydb node session host iface fw' -d 'mode of operation'
+complete -c iscsiadm -n 'test (__iscsiadm_mode)x = nodedbx' -a '(__fish_complete_directories)'
+complete -c iscsiadm -n '__iscsiadm_takes m' -s m -l mode -x -a 'discovery discoverydb node session host iface fw nodedb' -d 'mode of operation'
 complete -c iscsiadm -n '__iscsiadm_takes p' -s p -l portal -x -a '(__iscsiadm_portals)' -d 'portal'
 complete -c iscsiadm -n '__iscsiadm_takes T' -s T -l targetname -x -a '(__iscsiadm_targets)' -d 'target name'
 complete -c iscsiadm -n '__iscsiadm_takes I' -s I -l interface -x -a '(__iscsiadm_ifaces)' -d 'iface to bind to'
-complete -c iscsiadm -n '__iscsiadm_takes o' -s o -l op -x -a 'new delete update show nonpersistent' -d 'database operation'
+complete -c iscsiadm -n '__iscsiadm_takes o' -s o -l op -x -a 'new delete update show nonpersistent import export' -d 'database operation'
 complete -c iscsiadm -n '__iscsiadm_takes t' -s t -l type -x -a 'sendtargets isns fw' -d 'discovery type'
 complete -c iscsiadm -n '__iscsiadm_takes n' -s n -l name -x -a '(__iscsiadm_fields)' -d 'record field'
 complete -c iscsiadm -n '__iscsiadm_takes v' -s v -l value -x -d 'value for the field'

@@ -84,6 +84,7 @@ type command struct {
 	out   *bufio.Writer // standard output; flushed before anything waits
 	args  []string
 	items []getopt.Item // the command line, translated
+	words []string      // those that are no options, which open-iscsi's modes ignore
 	req   request
 	ctl   control.Service // nil until daemon makes it
 	conf  *nodedb.Config  // nil until config loads it
@@ -93,7 +94,7 @@ type command struct {
 // main parses the command line and does what it says.
 func (c *command) main() error {
 	if len(c.args) > 0 {
-		c.items, _ = options.Translate(c.args[1:]) // open-iscsi ignores other words
+		c.items, c.words = options.Translate(c.args[1:])
 	}
 	c.req.init()
 	// A place where the command line breaks the grammar ends it: what stands
@@ -189,6 +190,8 @@ func (c *command) dispatch() error {
 		return c.hostMode()
 	case "fw":
 		return c.fwMode()
+	case "nodedb":
+		return c.nodedbMode()
 	}
 	// The number is what open-iscsi says for every word that is no mode.
 	return c.fail(errcode.Inval, "mode -1 is not yet supported")

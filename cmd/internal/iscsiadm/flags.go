@@ -55,6 +55,7 @@ var modes = map[string]string{
 	"host":        "CHdmPotnvxA",
 	"iface":       "HIdnvmPoCabci",
 	"fw":          "dmlWnv",
+	"nodedb":      "mdo", // ours
 }
 
 // takes reports whether mode accepts o.

@@ -90,6 +90,8 @@ iscsiadm -m fw [-d debug_level] [-l] [-W] [[-n name] [-v value]]
 iscsiadm -m host [-P printlevel] [-H hostno|MAC] [[-C chap [-x chap_tbl_idx]] | [-C flashnode [-A portal_type] [-x flashnode_idx]] | [-C stats]] [[-o operation] [-n name] [-v value]] 
 iscsiadm -k priority
 
+iscsiadm -m nodedb [-d debug_level] [-o import [-o update] | -o export] directory
+
 All modes: [--json] prints lists, records, trees and statistics as JSON.
 Passwords: -v @FILE, -v - (standard input) and -v env:NAME keep them off the command line.
 `)

@@ -26,11 +26,14 @@ const (
 	opApplyAll
 	opLogin
 	opLogout
+	opImport // of nodedb mode, as the next
+	opExport
 )
 
 var opNames = map[string]ops{
 	"new": opNew, "delete": opDelete, "update": opUpdate, "show": opShow, "nonpersistent": opNonpersistent,
 	"apply": opApply, "applyall": opApplyAll, "login": opLogin, "logout": opLogout,
+	"import": opImport, "export": opExport,
 }
 
 // notGiven is the print level of a command without -P.
@@ -88,6 +91,9 @@ func (c *command) set(o *getopt.Option, value string) error {
 		r.ifaces = append(r.ifaces, value)
 	case "op":
 		op, ok := opNames[value]
+		if ok && op&(opImport|opExport) != 0 {
+			ok = c.hasMode("nodedb") // to open-iscsi's modes they are no words
+		}
 		if !ok {
 			return c.fail(errcode.Inval, "can not recognize operation: '%s'", oneLine(value))
 		}
@@ -188,6 +194,16 @@ func (c *command) setMode(mode string) error {
 		}
 	}
 	return nil
+}
+
+// hasMode reports whether the command line, here or further on, has the mode.
+func (c *command) hasMode(mode string) bool {
+	for _, it := range c.items {
+		if it.Err == nil && it.Option.Long == "mode" && it.Value == mode {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *command) notAllowed(mode string, letter byte) error {
