@@ -1,0 +1,80 @@
+# Measures block devices over one target in a guest: ours, qemu-nbd's, and the
+# kernel's own initiator. The contenders take turns.
+set -eu
+name=iqn.2026-11.com.example:bench
+portal=127.0.0.1:3260
+log() { echo "$@" >&2; }
+
+# Two devices that exist beforehand are for qemu-nbd, which makes none.
+modprobe nbd nbds_max=2
+for m in crc32c_generic sd_mod iscsi_tcp; do modprobe $m 2>/dev/null || true; done
+
+iscsi-target -p $portal -T $name -null 8G >/lab/target.log 2>&1 &
+until grep -q '^listening on' /lab/target.log; do sleep 0.1; done
+
+# Ours, in a prefix, so that open-iscsi has the machine's own places.
+export ISCSI_ROOT=/lab/ours ISCSI_DEV=/dev
+mkdir -p $ISCSI_ROOT/etc/iscsi $ISCSI_ROOT/var/lib/iscsi $ISCSI_ROOT/run
+echo InitiatorName=iqn.2026-11.com.example:ours >$ISCSI_ROOT/etc/iscsi/initiatorname.iscsi
+echo node.session.attach = nbd >$ISCSI_ROOT/etc/iscsi/iscsid.conf
+/lab/bin/iscsid -f >/lab/ours.log 2>&1 &
+until [ -S $ISCSI_ROOT/run/iscsid/control.sock ]; do sleep 0.1; done
+/lab/bin/iscsiadm -m discovery -t sendtargets -p $portal
+/lab/bin/iscsiadm -m node -T $name -p $portal --login || { cat /lab/ours.log; exit 1; }
+ours=/dev/$(/lab/bin/iscsiadm -m session -P 3 | sed -n 's/.*Attached scsi disk \([a-z0-9]*\).*/\1/p')
+
+devices="iscsid=$ours"
+
+peer=
+for n in 0 1; do
+	[ -b /dev/nbd$n ] && [ ! -e /sys/block/nbd$n/pid ] && { peer=/dev/nbd$n; break; }
+done
+if [ -n "$peer" ] && command -v qemu-nbd >/dev/null; then
+	qemu-nbd -c $peer -f raw --cache=none iscsi://$portal/$name/1 >/lab/qemu.log 2>&1 &
+	i=0
+	until [ -e /sys/block/${peer#/dev/}/pid ] || [ $i = 100 ]; do sleep 0.1; i=$((i + 1)); done
+	if [ $i = 100 ]; then cat /lab/qemu.log; else devices="$devices qemu-nbd=$peer"; fi
+fi
+
+# The kernel's initiator, by open-iscsi's programs.
+if [ -e /sys/module/iscsi_tcp ] && [ -x /usr/sbin/iscsid ]; then
+	unset ISCSI_ROOT ISCSI_DEV
+	rm -rf /etc/iscsi/nodes /etc/iscsi/send_targets
+	mkdir -p /etc/iscsi /run/lock/iscsi
+	echo InitiatorName=iqn.2026-11.com.example:kernel >/etc/iscsi/initiatorname.iscsi
+	: >>/etc/iscsi/iscsid.conf
+	/usr/sbin/iscsid -f >/lab/kernel.log 2>&1 &
+	sleep 1
+	/usr/sbin/iscsiadm -m discovery -t sendtargets -p $portal >/dev/null || cat /lab/kernel.log
+	if /usr/sbin/iscsiadm -m node -T $name -p $portal --login; then
+		i=0
+		until [ -n "$(ls /sys/block | grep '^sd' || true)" ] || [ $i = 50 ]; do sleep 0.1; i=$((i + 1)); done
+		disk=$(ls /sys/block | grep '^sd' | head -n 1)
+		if [ -n "$disk" ]; then
+			echo none >/sys/block/$disk/queue/scheduler || true
+			devices="$devices kernel=/dev/$disk"
+		fi
+	fi
+fi
+log "devices: $devices"
+
+# measure CONTENDER DEVICE RW BYTES DEPTH
+measure() {
+	fio --name=x --filename=$2 --ioengine=libaio --direct=1 --rw=$3 --bs=$4 --iodepth=$5 \
+		--size=1g --time_based --runtime=$SECONDS_EACH --norandommap --randrepeat=0 \
+		--output-format=terse --terse-version=3 |
+		awk -F';' -v c="$1" -v w="$3 $4 $5" '$1 == 3 { print "result", c, w, $8 + $49 }'
+}
+
+cases="randread:4096:1 randread:4096:32 randwrite:4096:32 read:1048576:8 write:1048576:8"
+[ -z "$QUICK" ] && cases="$cases randread:4096:8 randread:4096:128"
+for c in $cases; do
+	rw=${c%%:*} depth=${c##*:} size=${c#*:}
+	size=${size%:*}
+	round=0
+	while [ $round -lt "$ROUNDS" ]; do
+		for d in $devices; do measure "${d%%=*}" "${d#*=}" "$rw" "$size" "$depth"; done
+		round=$((round + 1))
+	done
+done
+log done
