@@ -17,6 +17,9 @@ FUZZTIME ?= 3s
 PARTS ?=
 PKG ?= ./test/kernel
 RUN ?=
+# The kind of guest: uml (2 s), systemd (a minute), qemu (15 s, two processors,
+# Debian's newest kernel; wants test/deps qemu).
+KIND ?= uml
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -59,20 +62,20 @@ bench-records: build
 	@$(GO) build -o $(TOOLS)/records ./test/bench/records
 	@$(TOOLS)/records -report docs/benchmarks-records.md
 
-## guest: run SCRIPT=file as root in a guest with its own kernel, up in two seconds
+## guest: run SCRIPT=file as root in a guest with its own kernel; KIND=uml, systemd or qemu
 .PHONY: guest
 guest: $(TOOLS)/guest
-	@$(TOOLS)/guest $(SCRIPT) $(TIMEOUT)
+	@$(TOOLS)/guest -kind $(KIND) $(SCRIPT) $(TIMEOUT)
 
 ## guest-test: run the guest tests of PKG=./package, RUN=regexp, V=1 to name each
 .PHONY: guest-test
 guest-test: build $(TOOLS)/guest
-	@$(TOOLS)/guest $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
+	@$(TOOLS)/guest -kind $(KIND) $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
 
 # The go command knows better than make what is up to date.
 .PHONY: $(TOOLS)/guest
 $(TOOLS)/guest:
-	@test/deps demo
+	@test/deps demo $(filter qemu,$(KIND))
 	@mkdir -p $(TOOLS)
 	@$(GO) build -o $@ ./test/guest/run
 

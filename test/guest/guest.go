@@ -128,6 +128,8 @@ func machineFor(k Kind) (machine, error) {
 		return uml{}, nil
 	case Systemd:
 		return uml{systemd: true}, nil
+	case QEMU:
+		return qemu{}, nil
 	}
 	return nil, fmt.Errorf("unknown kind of guest %q", k)
 }

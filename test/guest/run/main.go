@@ -34,7 +34,7 @@ func run() int {
 		runRE  = flag.String("run", "", "only the tests that match this `regexp`")
 		verb   = flag.Bool("v", false, "name each test")
 		bin    = flag.String("bin", "bin", "`directory` whose files the guest gets in /lab/bin")
-		kind   = flag.String("kind", string(guest.UML), "`kind` of guest: uml, systemd")
+		kind   = flag.String("kind", string(guest.UML), "`kind` of guest: uml, systemd, qemu")
 		memory = flag.Int("mem", 0, "the guest's memory in `MiB`")
 		dir    = flag.String("dir", "", "exchange `directory`, kept afterwards (default: a temporary one)")
 		env    multi
