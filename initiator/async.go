@@ -89,12 +89,14 @@ func (c *conn) onReject(h *pdu.Header) error {
 	return nil
 }
 
-// commandRejected deals with the rejection of a SCSI Command. With a digest
-// error of its immediate data the task exists, and a SCSI Response follows; any
-// other reason means that the command was never carried out.
+// commandRejected deals with the rejection of a SCSI Command: it was never
+// carried out. With a digest error of its immediate data the target has
+// discarded the whole PDU and waits for its CmdSN (RFC 7143 section 7.8), so
+// that nothing behind it is carried out either. To send that PDU again would be
+// error recovery level 1; at level 0 the session recovers, which sends all again.
 func (c *conn) commandRejected(itt uint32, rejected *RejectError, h *pdu.Header) error {
 	if rejected.Reason == pdu.RejectDataDigest {
-		return nil
+		return withKind(ErrTransport, rejected)
 	}
 	s := c.s
 	s.mu.Lock()

@@ -28,17 +28,18 @@ func TestFaultsLoseNothing(t *testing.T) {
 		"data digest": func(r *rig) {
 			once(r.srv, pdu.OpDataIn, iscsitest.BadDataDigest())
 		},
-		"response lost":          func(r *rig) { once(r.srv, pdu.OpSCSIResponse, iscsitest.Drop()) },
-		"data lost":              func(r *rig) { once(r.srv, pdu.OpDataIn, iscsitest.Drop()) },
-		"cut within a PDU":       func(r *rig) { once(r.srv, pdu.OpDataIn, iscsitest.Truncate()) },
-		"closed at a command":    func(r *rig) { once(r.srv, pdu.OpSCSICommand, iscsitest.CloseConn()) },
-		"reset within Data-Out":  func(r *rig) { once(r.srv, pdu.OpDataOut, iscsitest.ResetConn()) },
-		"closed in the login":    func(r *rig) { once(r.srv, pdu.OpLoginResponse, iscsitest.CloseConn()); r.srv.DropConnections() },
-		"connection drop async":  func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop}) },
-		"session drop async":     func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncSessionDrop}) },
-		"logout request async":   func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 2}) },
-		"negotiation async":      func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncNegotiationRequest, Parameter3: 2}) },
-		"refused for some times": func(r *rig) { r.srv.RejectLogins(3, 1, 2); r.srv.DropConnections() },
+		"data digest of a command": rejectDamaged,
+		"response lost":            func(r *rig) { once(r.srv, pdu.OpSCSIResponse, iscsitest.Drop()) },
+		"data lost":                func(r *rig) { once(r.srv, pdu.OpDataIn, iscsitest.Drop()) },
+		"cut within a PDU":         func(r *rig) { once(r.srv, pdu.OpDataIn, iscsitest.Truncate()) },
+		"closed at a command":      func(r *rig) { once(r.srv, pdu.OpSCSICommand, iscsitest.CloseConn()) },
+		"reset within Data-Out":    func(r *rig) { once(r.srv, pdu.OpDataOut, iscsitest.ResetConn()) },
+		"closed in the login":      func(r *rig) { once(r.srv, pdu.OpLoginResponse, iscsitest.CloseConn()); r.srv.DropConnections() },
+		"connection drop async":    func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop}) },
+		"session drop async":       func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncSessionDrop}) },
+		"logout request async":     func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 2}) },
+		"negotiation async":        func(r *rig) { r.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncNegotiationRequest, Parameter3: 2}) },
+		"refused for some times":   func(r *rig) { r.srv.RejectLogins(3, 1, 2); r.srv.DropConnections() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,6 +82,22 @@ func once(srv *iscsitest.Server, op pdu.Opcode, a iscsitest.Action) {
 			return a
 		}
 		return iscsitest.Pass()
+	})
+}
+
+// rejectDamaged has the next command with immediate data meet what a target does
+// that received its data damaged: it discards the PDU and says so.
+func rejectDamaged(r *rig) {
+	var used atomic.Bool
+	r.srv.Handle(pdu.OpSCSICommand, func(_ *iscsitest.Conn, p pdu.PDU) iscsitest.Action {
+		if len(p.Payload()) == 0 || !used.CompareAndSwap(false, true) {
+			return iscsitest.Pass()
+		}
+		h, err := p.AppendHeader(nil)
+		if err != nil {
+			return iscsitest.CloseConn()
+		}
+		return iscsitest.Reply(&pdu.Reject{Reason: pdu.RejectDataDigest, Data: h[:pdu.BHSLen]})
 	})
 }
 
