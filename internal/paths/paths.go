@@ -63,5 +63,8 @@ func (p Paths) StateDir() string { return filepath.Join(p.Run, "state") }
 // LUNDir holds the NBD sockets of LUNs that are not attached to the kernel.
 func (p Paths) LUNDir() string { return filepath.Join(p.Run, "luns") }
 
+// UdevDir holds the properties of the kernel devices for udev's rule.
+func (p Paths) UdevDir() string { return filepath.Join(p.Run, "udev") }
+
 // ByPath is the directory of the ip-…-iscsi-…-lun-N links.
 func (p Paths) ByPath() string { return filepath.Join(p.Dev, "disk", "by-path") }

@@ -126,9 +126,14 @@ func (c *Client) Session(ctx context.Context, sid int, q SessionQuery) (*Session
 	return &s, nil
 }
 
-// Logout ends the session sid and returns when its devices are gone.
-func (c *Client) Logout(ctx context.Context, sid int) error {
-	return c.do(ctx, "logout", http.MethodDelete, sessionPath(sid, ""), nil, nil)
+// Logout ends the session sid and returns when its devices are gone. With safe,
+// a device in use is an error with code 28, and the session stays.
+func (c *Client) Logout(ctx context.Context, sid int, safe bool) error {
+	sub := ""
+	if safe {
+		sub = "?safe=true"
+	}
+	return c.do(ctx, "logout", http.MethodDelete, sessionPath(sid, sub), nil, nil)
 }
 
 // Rescan looks for changes of the logical units of the session sid.

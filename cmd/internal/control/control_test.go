@@ -72,10 +72,10 @@ func TestSessionLifeOverTheSocket(t *testing.T) {
 	if _, err := c.Stats(ctx, 1); err != nil {
 		t.Errorf("Stats(1): %v", err)
 	}
-	if err := c.Logout(ctx, 1); err != nil {
+	if err := c.Logout(ctx, 1, false); err != nil {
 		t.Fatalf("Logout(1): %v", err)
 	}
-	if err := c.Logout(ctx, 1); !errors.Is(err, control.NewError(errcode.SessNotFound, "")) {
+	if err := c.Logout(ctx, 1, false); !errors.Is(err, control.NewError(errcode.SessNotFound, "")) {
 		t.Errorf("second Logout(1) = %v, want code 2", err)
 	}
 	if err := c.Shutdown(ctx); err != nil || !d.Stopped() {
@@ -142,7 +142,7 @@ func TestNoWaitLoginOutlivesTheClient(t *testing.T) {
 	if l, _ := c.Sessions(t.Context(), control.SessionQuery{Pending: true}); len(l) != 1 {
 		t.Errorf("the pending session is not listed: %+v", l)
 	}
-	if err := c.Logout(t.Context(), s.SID); err != nil {
+	if err := c.Logout(t.Context(), s.SID, false); err != nil {
 		t.Errorf("Logout of a pending session: %v", err)
 	}
 	<-ended

@@ -203,7 +203,13 @@ func (s *Server) logout(ctx context.Context, r *http.Request) (int, any, error) 
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, s.svc.Logout(ctx, sid)
+	safe := false
+	if v := r.URL.Query().Get("safe"); v != "" {
+		if safe, err = strconv.ParseBool(v); err != nil {
+			return 0, nil, Errorf(errcode.Inval, "parameter safe=%q is not a boolean", v)
+		}
+	}
+	return http.StatusNoContent, nil, s.svc.Logout(ctx, sid, safe)
 }
 
 func (s *Server) rescan(ctx context.Context, r *http.Request) (int, any, error) {

@@ -20,8 +20,9 @@ type Service interface {
 	// Session returns one session, pending or not; code 2 if there is none.
 	Session(ctx context.Context, sid int, q SessionQuery) (*Session, error)
 	// Logout ends a session in whatever state it is and returns when its
-	// devices are gone. A pending one is cancelled.
-	Logout(ctx context.Context, sid int) error
+	// devices are gone. A pending one is cancelled. With safe, one of whose
+	// devices is in use is left as it is: code 28.
+	Logout(ctx context.Context, sid int, safe bool) error
 	// Rescan looks for new, vanished, resized and replaced logical units.
 	Rescan(ctx context.Context, sid int) (*RescanResult, error)
 	// Stats returns the counters of a session.

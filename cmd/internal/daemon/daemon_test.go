@@ -171,7 +171,7 @@ func (b *bench) login(set ...string) *control.Session {
 
 func (b *bench) logout(sid int) {
 	b.t.Helper()
-	if err := b.svc.Logout(b.t.Context(), sid); err != nil {
+	if err := b.svc.Logout(b.t.Context(), sid, false); err != nil {
 		b.t.Fatalf("logout: %v", err)
 	}
 }
@@ -249,7 +249,7 @@ func TestLogoutRemovesEverything(t *testing.T) {
 	if !b.target.last().loggedOut {
 		t.Error("the iSCSI session was not logged out")
 	}
-	wantCode(t, b.svc.Logout(t.Context(), s.SID), errcode.SessNotFound)
+	wantCode(t, b.svc.Logout(t.Context(), s.SID, false), errcode.SessNotFound)
 	if s := b.login(); s.SID != 2 {
 		t.Errorf("sid %d was used again", s.SID)
 	}

@@ -123,12 +123,12 @@ func (v *service) Session(_ context.Context, sid int, q control.SessionQuery) (*
 }
 
 // Logout implements control.Service.
-func (v *service) Logout(ctx context.Context, sid int) error {
+func (v *service) Logout(ctx context.Context, sid int, safe bool) error {
 	s, err := v.m.reg.get(sid)
 	if err != nil {
 		return err
 	}
-	return s.logout(ctx, v.safe)
+	return s.logout(ctx, safe || v.safe)
 }
 
 // Rescan implements control.Service.

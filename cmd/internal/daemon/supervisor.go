@@ -348,7 +348,7 @@ func (s *supervisor) claimDevices() error {
 			for _, c := range claims {
 				c.release()
 			}
-			s.log.Warn("session is actively in use for mounted storage, and iscsid.safe_logout is configured", "device", d.Path)
+			s.log.Warn("session is actively in use for mounted storage, and a safe logout is asked for", "device", d.Path)
 			return refuse(errcode.Busy, "session %d: %w", s.sid, err)
 		}
 		if err == nil {

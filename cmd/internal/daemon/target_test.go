@@ -255,7 +255,7 @@ func TestControlAPIOverItsSocket(t *testing.T) {
 	if list, err := c.Sessions(t.Context(), control.SessionQuery{}); err != nil || len(list) != 1 || list[0].SID != s.SID {
 		t.Errorf("sessions %+v, %v", list, err)
 	}
-	if err := c.Logout(t.Context(), s.SID); err != nil {
+	if err := c.Logout(t.Context(), s.SID, false); err != nil {
 		t.Error(err)
 	}
 	if err := c.Shutdown(t.Context()); err != nil {

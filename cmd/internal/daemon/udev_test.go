@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,5 +40,40 @@ func TestUdevProperties(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestUdevFilesComeAndGoWithTheDevices(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeController(), fakeDisk("naa.1", 1<<20)))
+	dir := b.opt.Paths.UdevDir()
+	files := func() []string {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	s := b.login()
+	got := files()
+	if len(got) != 1 || !strings.HasPrefix(filepath.Base(got[0]), backendPrefix(b.m.instance)) {
+		t.Fatalf("files %q", got)
+	}
+	if text, err := os.ReadFile(got[0]); err != nil || !strings.Contains(string(text), "\nID_PATH="+linkName("1")+"\n") {
+		t.Errorf("properties %q, %v", text, err)
+	}
+	// A file that a dead daemon left goes, that of a device which stays stays.
+	b.halt()
+	if err := os.WriteFile(filepath.Join(dir, "iscsid:dead:1:1:x"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	b.up(s.SID)
+	if now := files(); !slices.Equal(now, got) {
+		t.Errorf("files %q after a restart, want %q", now, got)
+	}
+	b.logout(s.SID)
+	if now := files(); len(now) != 0 {
+		t.Errorf("files %q after the logout", now)
 	}
 }

@@ -66,6 +66,10 @@ func start[T any](n int, fn func(i int) T) []chan T {
 	return results
 }
 
+// safeLogoutEnv, set to Yes, asks for what iscsid.safe_logout asks for, for this
+// command: the units of the system leave alone what is in use.
+const safeLogoutEnv = "ISCSI_SAFE_LOGOUT"
+
 // logoutSessions ends the sessions and prints what becomes of each. The code
 // is that of the last failure, as in open-iscsi.
 func (c *command) logoutSessions(l []control.Session) error {
@@ -76,7 +80,8 @@ func (c *command) logoutSessions(l []control.Session) error {
 		c.printf("Logging out of session %s\n", sessionText(&l[i]))
 	}
 	_ = c.out.Flush()
-	results := start(len(l), func(i int) error { return c.daemon().Logout(c.ctx, l[i].SID) })
+	safe := c.Getenv(safeLogoutEnv) == "Yes"
+	results := start(len(l), func(i int) error { return c.daemon().Logout(c.ctx, l[i].SID, safe) })
 	code := errcode.Success
 	for i, r := range results {
 		err := <-r

@@ -201,7 +201,7 @@ func (d *Daemon) Update(sid int, change func(*control.Session)) {
 }
 
 // Logout implements control.Service.
-func (d *Daemon) Logout(ctx context.Context, sid int) error {
+func (d *Daemon) Logout(ctx context.Context, sid int, _ bool) error {
 	e, err := d.find(sid)
 	if err != nil {
 		return err
