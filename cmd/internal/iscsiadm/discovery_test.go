@@ -309,3 +309,24 @@ func TestConfigWarningsAreShown(t *testing.T) {
 		t.Error("the good line has no effect")
 	}
 }
+
+// TestDiscoveryTreeOfTwoInterfaces has the interfaces of a portal below one
+// line, where the tree of node mode repeats the portal, and an unknown tag as
+// -1, as open-iscsi 2.1.8 prints them.
+func TestDiscoveryTreeOfTwoInterfaces(t *testing.T) {
+	l := newLab(t)
+	l.portals["127.0.0.1:3260"] = []string{tg1, chap}
+	l.mustRun("-m", "iface", "-I", "lan", "-o", "new")
+	l.mustRun(append(discovery, "-I", "default", "-I", "lan")...)
+	l.mustRun("-m", "node", "-T", "iqn.old", "-p", "192.0.2.1", "-o", "new")
+	l.expect(result{"SENDTARGETS:\n" +
+		"DiscoveryAddress: 127.0.0.1,3260\n" +
+		"Target: " + chap + "\n\tPortal: 127.0.0.1:3260,1\n\t\tIface Name: lan\n\t\tIface Name: default\n" +
+		"Target: " + tg1 + "\n\tPortal: 127.0.0.1:3260,1\n\t\tIface Name: lan\n\t\tIface Name: default\n" +
+		"iSNS:\nNo targets found.\n" +
+		"STATIC:\nTarget: iqn.old\n\tPortal: 192.0.2.1:3260,-1\n\t\tIface Name: default\n" +
+		"FIRMWARE:\nNo targets found.\n", "", 0}, "-m", "discovery", "-P", "1")
+	l.expect(result{"Target: " + tg1 + "\n\tPortal: 127.0.0.1:3260,1\n\t\tIface Name: default\n\tPortal: 127.0.0.1:3260,1\n\t\tIface Name: lan\n" +
+		"Target: " + chap + "\n\tPortal: 127.0.0.1:3260,1\n\t\tIface Name: default\n\tPortal: 127.0.0.1:3260,1\n\t\tIface Name: lan\n" +
+		"Target: iqn.old\n\tPortal: 192.0.2.1:3260,-1\n\t\tIface Name: default\n", "", 0}, "-m", "node", "-P", "1")
+}

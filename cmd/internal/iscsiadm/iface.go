@@ -139,7 +139,7 @@ func (c *command) ifaceTree(name string) error {
 				c.printf("\tTarget: %s\n", r.Target)
 				last = r.Target
 			}
-			c.printf("\t\tPortal: %s\n", listPortal(r.Address, r.Port, r.TPGT))
+			c.printf("\t\tPortal: %s\n", treePortal(r.Address, r.Port, r.TPGT))
 		}
 	}
 	return nil

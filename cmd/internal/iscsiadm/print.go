@@ -50,7 +50,13 @@ func tag(tpgt int) string {
 	return strconv.Itoa(tpgt)
 }
 
-// listPortal returns a portal as lists and trees show it.
+// treePortal returns a portal as trees of records show it: a tag that is not
+// known is -1 there.
+func treePortal(addr string, port, tpgt int) string {
+	return portal.ListHost(addr) + ":" + strconv.Itoa(port) + "," + strconv.Itoa(tpgt)
+}
+
+// listPortal returns a portal as lists and trees of sessions show it.
 func listPortal(addr string, port, tpgt int) string {
 	return portal.ListHost(addr) + ":" + strconv.Itoa(port) + "," + tag(tpgt)
 }

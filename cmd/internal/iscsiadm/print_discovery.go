@@ -97,7 +97,7 @@ func (c *command) discoveryTree() error {
 				if b.key.Address != "" {
 					c.printf("DiscoveryAddress: %s,%d\n", b.key.Address, b.key.Port)
 				}
-				c.printRefTree(b.refs)
+				c.printFoundTree(b.refs)
 			}
 		}
 	}

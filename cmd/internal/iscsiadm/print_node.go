@@ -25,7 +25,37 @@ func (c *command) printRefTree(refs []nodedb.NodeRef) {
 			c.printf("Target: %s\n", r.Target)
 			last = r.Target
 		}
-		c.printf("\tPortal: %s\n\t\tIface Name: %s\n", listPortal(r.Address, r.Port, r.TPGT), r.Iface)
+		c.printf("\tPortal: %s\n\t\tIface Name: %s\n", treePortal(r.Address, r.Port, r.TPGT), r.Iface)
+	}
+}
+
+// printFoundTree prints records that a discovery found: here the interfaces of
+// a portal share its line, and the first record of a portal says where.
+func (c *command) printFoundTree(refs []nodedb.NodeRef) {
+	type place struct {
+		target, address string
+		port            int
+	}
+	var places []place
+	byPlace := make(map[place][]nodedb.NodeRef)
+	for _, r := range refs {
+		p := place{r.Target, r.Address, r.Port}
+		if byPlace[p] == nil {
+			places = append(places, p)
+		}
+		byPlace[p] = append(byPlace[p], r)
+	}
+	last := ""
+	for _, p := range places {
+		if p.target != last {
+			c.printf("Target: %s\n", p.target)
+			last = p.target
+		}
+		refs := byPlace[p]
+		c.printf("\tPortal: %s\n", treePortal(p.address, p.port, refs[0].TPGT))
+		for _, r := range refs {
+			c.printf("\t\tIface Name: %s\n", r.Iface)
+		}
 	}
 }
 
