@@ -173,11 +173,16 @@ func (s *Session) manage(ctx context.Context, c *conn, f tmf) error {
 			req := &pdu.TaskManagementRequest{
 				Immediate:         true,
 				Function:          f.fn,
-				LUN:               f.lun,
 				InitiatorTaskTag:  tag,
 				ReferencedTaskTag: pdu.ReservedTag,
 				CmdSN:             cmdSN,
 				ExpStatSN:         c.expStatSN.Load(),
+			}
+			switch f.fn {
+			case pdu.TaskTargetWarmReset, pdu.TaskTargetColdReset, pdu.TaskITNexusReset:
+				// They concern no logical unit: the LUN is reserved (RFC 7143 section 11.5.3).
+			default:
+				req.LUN = f.lun
 			}
 			if f.ref != nil && f.fn == pdu.TaskAbortTask {
 				req.ReferencedTaskTag, req.RefCmdSN = f.ref.itt, f.ref.cmdSN

@@ -1,6 +1,7 @@
 package initiator
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,7 @@ type negotiation struct {
 
 	// What the target declared.
 	targetMaxRecv int
+	recvDeclared  bool // targetMaxRecv is not the default
 	targetAlias   string
 	targetAddress string
 	tpgt          int
@@ -150,6 +152,9 @@ func (n *negotiation) declared(kv pdu.KeyValue) (bool, error) {
 		if err != nil || v > 65535 {
 			return true, protocolErrorf("%s=%q", kv.Key, kv.Value)
 		}
+		if n.tpgt != UnknownTPGT && n.tpgt != int(v) {
+			return true, protocolErrorf("%s declared as %d and as %d", kv.Key, n.tpgt, v)
+		}
 		n.tpgt = int(v)
 	default:
 		return false, nil
@@ -193,11 +198,36 @@ func (n *negotiation) receive(kvs []pdu.KeyValue) (reply []pdu.KeyValue, err err
 			kv.Key == keySessionType || kv.Key == keySendTargets || kv.Key == keyAuthMethod:
 			return nil, protocolErrorf("the target must not send %s", kv.Key)
 		default:
-			reply = append(reply, pdu.KeyValue{Key: kv.Key, Value: pdu.ValueNotUnderstood})
+			if v := n.respond(kv); v != "" {
+				reply = append(reply, pdu.KeyValue{Key: kv.Key, Value: v})
+			}
 		}
 	}
 	return reply, nil
 }
+
+// respond returns our answer to a key that the target proposes and that we never
+// offer ourselves; "" is none.
+func (n *negotiation) respond(kv pdu.KeyValue) string {
+	switch kv.Key {
+	case "IFMarkInt", "OFMarkInt":
+		return pdu.ValueReject // RFC 7143 section 13.25; NotUnderstood is forbidden
+	case "X#NodeArchitecture":
+		return "" // a declaration, RFC 7143 section 13.26
+	case "TaskReporting": // RFC 7143 section 13.23
+		if n.discovery {
+			return pdu.ValueIrrelevant
+		}
+		if slices.Contains(strings.Split(kv.Value, ","), taskReporting) {
+			return taskReporting
+		}
+		return pdu.ValueReject
+	}
+	return pdu.ValueNotUnderstood
+}
+
+// taskReporting is the one value of TaskReporting that we work by.
+const taskReporting = "RFC3720"
 
 func (n *negotiation) declareMaxRecv(value string) error {
 	if isRefusal(value) {
@@ -207,7 +237,11 @@ func (n *negotiation) declareMaxRecv(value string) error {
 	if err != nil || v < minSegment || v > maxSegment {
 		return protocolErrorf("%s=%q", keyMaxRecvDataSegmentLength, value)
 	}
-	n.targetMaxRecv = int(v)
+	if n.recvDeclared {
+		// RFC 7143 section 6.3: no key is declared twice.
+		return protocolErrorf("%s declared twice", keyMaxRecvDataSegmentLength)
+	}
+	n.targetMaxRecv, n.recvDeclared = int(v), true
 	return nil
 }
 

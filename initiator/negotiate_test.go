@@ -181,7 +181,12 @@ func TestNegotiationAnswersTheTarget(t *testing.T) {
 		says      []string
 		want      []string
 	}{
-		"unknown key":                 {false, []string{"X-com.example.key=5", "TaskReporting=FastAbort"}, []string{"X-com.example.key=NotUnderstood", "TaskReporting=NotUnderstood"}},
+		"unknown key":                 {false, []string{"X-com.example.key=5", "iSCSIProtocolLevel=2"}, []string{"X-com.example.key=NotUnderstood", "iSCSIProtocolLevel=NotUnderstood"}},
+		"marker intervals":            {false, []string{"IFMarkInt=2048", "OFMarkInt=1~2"}, []string{"IFMarkInt=Reject", "OFMarkInt=Reject"}},
+		"task reporting":              {false, []string{"TaskReporting=FastAbort,ResponseFence,RFC3720"}, []string{"TaskReporting=RFC3720"}},
+		"task reporting of no use":    {false, []string{"TaskReporting=FastAbort"}, []string{"TaskReporting=Reject"}},
+		"task reporting in discovery": {true, []string{"TaskReporting=RFC3720"}, []string{"TaskReporting=Irrelevant"}},
+		"node architecture":           {false, []string{"X#NodeArchitecture=ExampleOS/1"}, nil},
 		"refusal is not answered":     {false, []string{"X-com.example.key=NotUnderstood"}, nil},
 		"key of no use for discovery": {true, []string{"MaxBurstLength=65536"}, []string{"MaxBurstLength=Irrelevant"}},
 		"declarations":                {false, []string{"TargetAlias=disk", "TargetPortalGroupTag=3", "TargetAddress=192.0.2.1:3260,3"}, nil},
