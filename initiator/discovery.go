@@ -238,7 +238,7 @@ func (d *discovery) parse(text []byte, at Portal) []DiscoveredPortal {
 				d.skip(target, kv.Value, err)
 				continue
 			}
-			out = append(out, DiscoveredPortal{target, p})
+			out = append(out, DiscoveredPortal{target, p.zoned(at)})
 		}
 	}
 	finish()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,6 +80,33 @@ func TestDiscoverSkipsBadRecords(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"iqn.2001-04.com.example:a ../../x", "iqn.\x1b[2J/x ", " nonsense"}, skipped); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A target does not know our zones: a link-local address that it names gets
+// that of the address that was asked.
+func TestDiscoverKeepsTheZone(t *testing.T) {
+	r := newRig(t, nil)
+	text := []byte("TargetName=iqn.2001-04.com.example:a\x00TargetAddress=[fe80::1]:3260,1\x00TargetAddress=[fe80::2%eth9]:3260,1\x00TargetAddress=[2001:db8::1]:3260,1\x00")
+	r.srv.Handle(pdu.OpTextRequest, func(_ *iscsitest.Conn, p pdu.PDU) iscsitest.Action {
+		return iscsitest.Reply(&pdu.TextResponse{Final: true, InitiatorTaskTag: p.(*pdu.TextRequest).InitiatorTaskTag, TargetTransferTag: pdu.ReservedTag, Data: text})
+	})
+	cfg := r.discoveryConfig(t)
+	real := cfg.Portal.Address()
+	cfg.Portal = initiator.Portal{Host: "fe80::7%eth1", Port: 3260, TPGT: initiator.UnknownTPGT}
+	cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, real)
+	}
+	got, err := initiator.Discover(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for _, p := range got {
+		hosts = append(hosts, p.Portal.Host)
+	}
+	if diff := cmp.Diff([]string{"fe80::1%eth1", "fe80::2%eth9", "2001:db8::1"}, hosts); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -41,6 +41,7 @@ func (e *establisher) attempt(ctx context.Context, connectTimeout time.Duration)
 		if !errors.As(err, &moved) {
 			return nil, nil, at, err
 		}
+		moved.to = moved.to.zoned(at)
 		e.log.Info("login redirected", "target", e.request.target, "from", at.Address(), "to", moved.to.Address(), "permanent", moved.permanent)
 		at = moved.to
 		if moved.permanent {

@@ -94,6 +94,21 @@ func ParsePortal(s string) (Portal, error) {
 	return p, nil
 }
 
+// zoned returns p, as the portal at asked named it, for our own use: a
+// link-local IPv6 address means nothing without a zone (RFC 4007 section 6), and
+// the zone is ours to know, not the target's. It is that of the address that was
+// asked.
+func (p Portal) zoned(asked Portal) Portal {
+	ip, err := netip.ParseAddr(p.Host)
+	if err != nil || !ip.Is6() || !ip.IsLinkLocalUnicast() || ip.Zone() != "" {
+		return p
+	}
+	if from, err := netip.ParseAddr(asked.Host); err == nil && from.Zone() != "" {
+		p.Host = ip.WithZone(from.Zone()).String()
+	}
+	return p
+}
+
 // checkHost returns why host can be neither an address nor a host name, or "".
 // Hosts come from the wire and end in file names and terminals.
 func checkHost(host string) string {
