@@ -136,12 +136,18 @@ func TestAnotherDisk(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c := start(t, e, checker.Config{Flushes: 1})
+				cfg := checker.Config{Flushes: 1}
+				if tc.live {
+					// A target reports the change to one command; what else is in
+					// flight at that moment is in its hands.
+					cfg.Workers = 1
+				}
+				c := start(t, e, cfg)
 				between(0, 50*time.Millisecond)
 				c.Tolerate(true)
 				other := newDisk(diskSize)
 				replace := func() {
-					if err := tgt.srv.SetLUN(targetName, 1, &iscsitest.LUN{Store: other, WriteCache: true, Serial: "second"}); err != nil {
+					if err := tgt.srv.SetLUN(targetName, 1, &iscsitest.LUN{Store: other, WriteCache: true, Serial: "second", NAA: []byte{0x30, 0, 0, 0, 0, 0, 0, 2}}); err != nil {
 						t.Error(err)
 					}
 				}
