@@ -22,6 +22,9 @@ const (
 // maxChallenge is the longest challenge in bytes (RFC 7143 section 12.1.3).
 const maxChallenge = 1024
 
+// maxName is the longest name in bytes (RFC 7143 section 6.1).
+const maxName = 255
+
 // ErrTarget is found in the errors about a target that could not prove who it is.
 var ErrTarget = errors.New("target failed to authenticate itself")
 
@@ -183,6 +186,9 @@ func (c *Initiator) offers(n uint64) bool {
 func (c *Initiator) verify(keys map[string]string) error {
 	if err := expect(keys, KeyName, KeyResponse); err != nil {
 		return fmt.Errorf("%w: %w", ErrTarget, err)
+	}
+	if len(keys[KeyName]) > maxName {
+		return fmt.Errorf("%w: %w", ErrTarget, protocolErrorf("%s is longer than %d bytes", KeyName, maxName))
 	}
 	want := Response(c.algorithm, c.id, c.cred.TargetSecret, c.challenge)
 	got, err := pdu.ParseBinary(keys[KeyResponse], maxChallenge)
