@@ -4,7 +4,7 @@
 # /lab/.prepare enables, and the job.
 rm -f etc/machine-id
 echo guest >etc/hostname
-rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires
+rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires etc/systemd/system/dbus-org.* var/lib/systemd/deb-systemd-helper-*
 mkdir -p etc/systemd/system/multi-user.target.wants
 for u in systemd-networkd.service systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service systemd-logind.service \
 	getty@tty1.service console-getty.service serial-getty@ttyS0.service \
@@ -34,6 +34,10 @@ stty -F "$tty" raw -echo 2>/dev/null
 )
 echo $? >/lab/status
 sync
-systemctl --no-block poweroff
+# Not "systemctl poweroff", which asks logind, and that does not run here.
+systemctl --no-block --job-mode=replace-irreversibly start poweroff.target
 RUN
+mount -t proc proc proc
+mount -t devtmpfs devtmpfs dev
 chroot . /bin/sh -e /lab/.prepare || die "preparation has failed"
+umount dev proc

@@ -1,0 +1,150 @@
+//go:build integration
+
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goiscsi/goiscsi/test/guest"
+)
+
+// prepare installs the package in place of open-iscsi and makes the machine's
+// configuration, as an administrator would before a reboot.
+const prepare = `
+export DEBIAN_FRONTEND=noninteractive PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+dpkg --force-unsafe-io --force-confnew -i /lab/goiscsi.deb >/lab/dpkg.log 2>&1
+cat >/etc/systemd/system/target.service <<'UNIT'
+[Unit]
+DefaultDependencies=no
+Before=iscsi.service network-online.target
+[Service]
+Type=exec
+ExecStart=/lab/bin/iscsi-target -p 127.0.0.1:3260 -T ` + target + ` -file /lab/disk1 -file /lab/disk2 -file /lab/disk3
+StandardOutput=append:/lab/target.log
+StandardError=inherit
+[Install]
+WantedBy=sysinit.target
+UNIT
+systemctl enable target.service >/dev/null 2>&1
+iscsiadm -m node -o new -T ` + target + ` -p 127.0.0.1:3260 >/dev/null
+iscsiadm -m node -T ` + target + ` -p 127.0.0.1:3260 -o update -n node.startup -v automatic
+mkdir -p /mnt/a /mnt/b /mnt/c
+cat >/etc/fstab <<'FSTAB'
+` + byPath + `1 /mnt/a ext4 _netdev 0 2
+` + byPath + `2-part1 /mnt/b ext4 _netdev,nofail 0 2
+FSTAB
+mkdir -p /etc/systemd/journald.conf.d
+printf '[Journal]\nForwardToConsole=yes\nMaxLevelConsole=notice\n' >/etc/systemd/journald.conf.d/console.conf
+`
+
+// job looks at the booted machine, restarts and kills iscsid with I/O running,
+// and leaves the machine to its shutdown with dirty pages on each disk.
+const job = `
+set -e
+fail() { echo "FAIL: $*"; journalctl -b --no-pager -u iscsid -u iscsi -u iscsi-shutdown | tail -n 40; exit 1; }
+for u in iscsid.socket iscsid.service iscsi.service open-iscsi.service mnt-a.mount; do
+	systemctl is-active --quiet $u || { systemctl status --no-pager $u || true; fail "$u is not active"; }
+done
+[ "$(systemctl is-enabled open-iscsi.service)" = alias ] || fail "open-iscsi.service is no alias"
+systemctl start mnt-b.mount
+findmnt -no SOURCE,TARGET /mnt/a; findmnt -no SOURCE,TARGET /mnt/b
+[ "$(pidof iscsid)" = "$(systemctl show -p MainPID --value iscsid)" ] || fail "pidof iscsid: $(pidof iscsid)"
+[ "$(cat /run/iscsid.pid)" = "$(pidof iscsid)" ] || fail pid file
+
+echo "-- names"
+udevadm settle
+disk=$(readlink -f ` + byPath + `2)
+udevadm info -q property -n $disk | grep -E '^ID_(BUS|PATH|SERIAL|WWN|VENDOR|MODEL)' | sort
+serial=$(udevadm info -q property -n $disk | sed -n 's/^ID_SERIAL=//p')
+wwn=$(udevadm info -q property -n $disk | sed -n 's/^ID_WWN_WITH_EXTENSION=//p')
+for part in "" p1; do
+	suffix=${part:+-part1}
+	for link in ` + byPath + `2$suffix by-id/scsi-$serial$suffix by-id/wwn-$wwn$suffix; do
+		case $link in by-id*) link=/dev/disk/$link;; esac
+		[ "$(readlink -f $link)" = $disk$part ] || fail "$link does not lead to $disk$part: $(ls -l /dev/disk/by-id /dev/disk/by-path)"
+	done
+done
+# A disk mounted by hand: no _netdev, no fstab.
+third=/dev/disk/by-id/scsi-$(udevadm info -q property -n ` + byPath + `3 | sed -n 's/^ID_SERIAL=//p')
+mount $third /mnt/c
+
+echo "-- restarts with I/O running"
+dd if=/dev/zero of=/mnt/a/io bs=4k count=64 oflag=direct 2>/dev/null
+( while [ ! -e /run/enough ]; do
+	dd if=/dev/zero of=/mnt/a/io bs=4k count=1 oflag=direct conv=notrunc 2>/dev/null || echo error >>/run/errors
+	date +%s%N >>/run/times
+  done ) &
+writer=$!
+pause() { # the longest time between two writes, in milliseconds
+	awk 'NR > 1 && $1 - last > max { max = $1 - last } { last = $1 } END { printf "%d\n", max / 1000000 }' /run/times
+	: >/run/times
+}
+devices=$(ls -d /sys/block/nbd*/pid | wc -l)
+: >/run/times; sleep 3; echo "pause without: $(pause) ms"
+old=$(pidof iscsid)
+systemctl restart iscsid; sleep 3; echo "pause restart: $(pause) ms"
+new=$(pidof iscsid)
+[ "$old" != "$new" ] || fail "iscsid was not restarted"
+kill -9 "$new"; sleep 5; echo "pause kill: $(pause) ms"
+[ "$(pidof iscsid)" != "$new" ] || fail "iscsid was not started again"
+touch /run/enough; wait $writer
+[ ! -e /run/errors ] || fail "writes have failed: $(cat /run/errors)"
+[ "$(ls -d /sys/block/nbd*/pid | wc -l)" = "$devices" ] || fail "devices have come or gone"
+iscsiadm -m session
+[ "$(readlink -f ` + byPath + `2)" = $disk ] || fail "by-path link after the restart"
+journalctl -b --no-pager -u iscsid -p warning | grep -v '^-- ' || true
+
+echo "-- dirty pages"
+for m in a b c; do
+	head -c 3000000 /dev/urandom >/mnt/$m/marker
+	sha256sum </mnt/$m/marker | cut -c1-64 >/lab/sum.$m
+done
+systemctl --failed --no-legend --plain | grep -i -E 'iscsi|mnt' && fail "failed units"
+echo done
+`
+
+// TestBoot is the life of a machine with iSCSI disks: the package, a boot that
+// mounts what fstab names, restarts of iscsid under load, and a shutdown. It
+// is also the proof for units and udev's rule.
+func TestBoot(t *testing.T) {
+	dir := t.TempDir()
+	makeDisks(t, dir)
+	res := run(t, guest.Job{
+		Kind: guest.Systemd, Dir: dir, Timeout: 6 * time.Minute, Prepare: prepare, Script: job,
+		Files: map[string]string{"goiscsi.deb": buildPackage(t), "bin/iscsi-target": filepath.Join(binDir(t), "iscsi-target")},
+	})
+	if t.Failed() {
+		if log, err := os.ReadFile(filepath.Join(dir, "dpkg.log")); err == nil {
+			t.Logf("dpkg:\n%s", log)
+		}
+		return
+	}
+	for name, most := range map[string]int{"restart": 5000, "kill": 10000} {
+		m := regexp.MustCompile(`pause ` + name + `: (\d+) ms`).FindSubmatch(res.Output)
+		if m == nil {
+			t.Errorf("no pause of a %s measured", name)
+			continue
+		}
+		if ms, err := strconv.Atoi(string(m[1])); err != nil || ms > most {
+			t.Errorf("I/O paused for %s ms at a %s, want at most %d", m[1], name, most)
+		}
+	}
+	for _, word := range []string{"I/O error", "Possible stuck request", "Failed unmounting", "EXT4-fs error", "SIGKILL", "Timed out stopping"} {
+		if strings.Contains(string(res.Console), word) {
+			t.Errorf("the console says %q:\n%s", word, guest.Tail(res.Console, 60))
+		}
+	}
+	for m, fs := range map[string]string{"a": "disk1", "b": "disk2?offset=1048576", "c": "disk3"} {
+		sum, err := os.ReadFile(filepath.Join(dir, "sum."+m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkDisk(t, dir, fs, strings.TrimSpace(string(sum)))
+	}
+}
