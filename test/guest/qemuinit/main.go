@@ -46,7 +46,8 @@ func boot() error {
 		{"root", "/host", "9p", ro, plan9 + ",cache=loose"},
 		{"tmpfs", "/memory", "tmpfs", 0, ""},
 		{"overlay", "/new", "overlay", 0, "lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work"},
-		{"lab", "/new/lab", "9p", 0, plan9},
+		// Cached, or each start of a program would read it through the share anew.
+		{"lab", "/new/lab", "9p", 0, plan9 + ",cache=loose"},
 		{"modules", "/new/lib/modules", "9p", ro, plan9 + ",cache=loose"},
 		{"proc", "/new/proc", "proc", 0, ""},
 		{"sysfs", "/new/sys", "sysfs", 0, ""},
