@@ -81,7 +81,7 @@ func (w *vectorWriter) writev(fd uintptr) {
 		return
 	}
 	for {
-		n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&w.iov[0])), uintptr(len(w.iov)))
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&w.iov[0])), uintptr(len(w.iov)))
 		switch errno {
 		case 0:
 			w.n = int(n)

@@ -30,7 +30,7 @@ type transport struct {
 }
 
 func newTransport(nc net.Conn) *transport {
-	src := &source{nc: nc}
+	src := &source{nc: nc, vector: newVectorReader(nc)}
 	return &transport{
 		nc:  nc,
 		src: src,
@@ -39,21 +39,49 @@ func newTransport(nc net.Conn) *transport {
 	}
 }
 
+// maxGather is how many bytes are read at most before what they gave rise to is
+// passed on, however much more there is to read.
+const maxGather = readBuffer
+
 // A source is the reading end of a connection. It is read by one goroutine.
 type source struct {
 	nc     net.Conn
-	before func() // called before each read that may block; nil: nothing
+	vector *vectorReader // nil: only Read of nc
+
+	// before is called before each read that may have to wait: what came so
+	// far has been dealt with and is to be passed on. Nil: nothing.
+	before   func()
+	gathered int // bytes read since then
 
 	octets atomic.Uint64 // bytes read
 }
 
 // Read implements io.Reader.
-func (s *source) Read(p []byte) (int, error) {
-	if s.before != nil {
-		s.before()
+func (s *source) Read(p []byte) (int, error) { return s.ReadVector(p, nil) }
+
+// ReadVector implements pdu.VectorReader.
+//
+// It passes on what was gathered only when nothing more has come: responses
+// that arrived while others were dealt with go the same way with them, by the
+// same system call to each of the owners' clients.
+func (s *source) ReadVector(a, b []byte) (n int, err error) {
+	err = errWouldBlock
+	if s.vector != nil && s.gathered > 0 && s.gathered < maxGather {
+		n, err = s.vector.read(a, b, false)
 	}
-	n, err := s.nc.Read(p)
+	if err == errWouldBlock {
+		s.gathered = 0
+		if s.before != nil {
+			s.before()
+		}
+		if s.vector != nil {
+			n, err = s.vector.read(a, b, true)
+		} else {
+			n, err = s.nc.Read(a)
+		}
+	}
 	if n > 0 {
+		s.gathered += n
 		s.octets.Add(uint64(n))
 	}
 	return n, err

@@ -31,8 +31,8 @@ type inbound struct {
 	size     int64    // payload bytes taken with them
 	seenSize int64    // Conn.releasedSize when last looked at
 
-	submitted bool // something went to the backend since the last kick
-	last      bool // draining: read only what completes the current request
+	gathered int  // requests that went to the backend since the last kick
+	last     bool // draining: read only what completes the current request
 }
 
 // receive reads and submits requests until the connection ends. It returns nil
@@ -54,7 +54,6 @@ func (c *Conn) receive() error {
 				return err
 			}
 		}
-		c.kick()
 		if in.last && in.start == in.end {
 			return ErrDrained
 		}
@@ -67,11 +66,29 @@ func (c *Conn) receive() error {
 // kick tells the backend that no request is left in memory, and sends what it
 // has completed by then.
 func (c *Conn) kick() {
-	if c.in.submitted {
-		c.in.submitted = false
+	if c.in.gathered > 0 {
+		c.in.gathered = 0
 		c.backend.Kick()
 		c.Flush()
 	}
+}
+
+// maxGather is how many requests wait at most for others that come behind
+// them.
+const maxGather = 32
+
+// read reads what has come into a and then b. It kicks the backend only when
+// nothing has come: whatever the peer sent while its former requests were
+// worked on goes the same way with them, by one system call of the backend's.
+// A peer that sends without end does not hold its requests up for long.
+func (c *Conn) read(a, b []byte) (int, error) {
+	if n := c.in.gathered; n > 0 && n < maxGather {
+		if n, err := c.t.readv(a, b, false); err != errWouldBlock {
+			return n, err
+		}
+	}
+	c.kick()
+	return c.t.readv(a, b, true)
 }
 
 // fill reads more into the buffer, of which less than a header is filled.
@@ -84,7 +101,7 @@ func (c *Conn) fill() error {
 		if in.last {
 			to = in.buf[in.end:RequestSize]
 		}
-		n, err := c.t.readv(to, nil)
+		n, err := c.read(to, nil)
 		if err == nil {
 			in.end += n
 			return nil
@@ -155,7 +172,7 @@ func (c *Conn) accept(h *RequestHeader) error {
 		}
 	}
 	r.state.Store(requestSubmitted)
-	c.in.submitted = true
+	c.in.gathered++
 	if errno != 0 {
 		r.Complete(errno)
 		return nil
@@ -178,7 +195,6 @@ func (c *Conn) readPayload(p []byte) error {
 	// The buffer is empty now.
 	in.start, in.end = 0, 0
 	for p = p[n:]; len(p) > 0; {
-		c.kick()
 		ahead := in.buf
 		if len(p) >= largePayload {
 			ahead = ahead[:min(smallTail, len(ahead))]
@@ -186,7 +202,7 @@ func (c *Conn) readPayload(p []byte) error {
 		if in.last {
 			ahead = nil
 		}
-		n, err := c.t.readv(p, ahead)
+		n, err := c.read(p, ahead)
 		if err != nil {
 			if isDeadline(err) {
 				if err = c.lastRequest(false); err == nil {
@@ -211,8 +227,7 @@ func (c *Conn) skipPayload(n int) error {
 	have := min(n, in.end-in.start)
 	in.start += have
 	for n -= have; n > 0; {
-		c.kick()
-		got, err := c.t.readv(in.buf[:min(n, len(in.buf))], nil)
+		got, err := c.read(in.buf[:min(n, len(in.buf))], nil)
 		if err != nil {
 			if isDeadline(err) {
 				if err = c.lastRequest(false); err == nil {

@@ -15,16 +15,17 @@ import (
 // maxIovec is the kernel's UIO_MAXIOV: more vectors in one call get EINVAL.
 const maxIovec = 1024
 
-// errWouldBlock says that a write took a part or nothing and that the rest has
-// to wait for the peer to read.
-var errWouldBlock = errors.New("nbd: socket is full")
+// errWouldBlock says that there is nothing to read, or that a write took a part
+// or nothing and that the rest has to wait for the peer to read.
+var errWouldBlock = errors.New("nbd: socket is not ready")
 
 // A transport moves bytes between memory and a socket. readv is for the reading
 // goroutine alone, writev for whoever holds Conn.writing.
 type transport interface {
-	// readv blocks until there is something to read, puts it into a and what
-	// does not fit there into b. It returns io.EOF at the end of the stream.
-	readv(a, b []byte) (int, error)
+	// readv puts what there is to read into a and what does not fit there into
+	// b. If there is nothing it waits or, with block unset, returns
+	// errWouldBlock. It returns io.EOF at the end of the stream.
+	readv(a, b []byte, block bool) (int, error)
 	// writev writes v and takes what was written from it. With block unset it
 	// returns errWouldBlock instead of waiting.
 	writev(v *vector, block bool) error
@@ -68,7 +69,10 @@ func newTransport(nc net.Conn) transport {
 // all writing is left to the sender goroutine.
 type streamTransport struct{ nc net.Conn }
 
-func (t streamTransport) readv(a, b []byte) (int, error) {
+func (t streamTransport) readv(a, b []byte, block bool) (int, error) {
+	if !block {
+		return 0, errWouldBlock
+	}
 	if len(a) == 0 {
 		a = b
 	}
@@ -96,12 +100,18 @@ func (t streamTransport) writev(v *vector, block bool) error {
 // A rawTransport makes the system calls itself, with vectors and callbacks that
 // are kept from call to call: net.Buffers and unix.Writev allocate for more
 // than a few vectors, and neither can try without blocking.
+//
+// The calls are raw ones, of which the scheduler is not told: the sockets are
+// non-blocking, so none takes longer than its copying. Told of them, it hands
+// the processor on to another thread whenever one takes more than 20 µs, as
+// waking the peer does, and the goroutine has to get it back afterwards.
 type rawTransport struct {
 	rc syscall.RawConn
 
 	// Reading.
 	riov   [2]unix.Iovec
 	rcount int
+	rblock bool
 	rn     int
 	rerr   error
 	rfn    func(fd uintptr) bool
@@ -125,8 +135,8 @@ func setIovec(v *unix.Iovec, b []byte) {
 	v.SetLen(len(b))
 }
 
-func (t *rawTransport) readv(a, b []byte) (int, error) {
-	t.rcount = 0
+func (t *rawTransport) readv(a, b []byte, block bool) (int, error) {
+	t.rcount, t.rblock = 0, block
 	for _, p := range [2][]byte{a, b} {
 		if len(p) > 0 {
 			setIovec(&t.riov[t.rcount], p)
@@ -149,14 +159,18 @@ func (t *rawTransport) readv(a, b []byte) (int, error) {
 // readOnce is the callback of RawConn.Read; false waits for the socket.
 func (t *rawTransport) readOnce(fd uintptr) bool {
 	for {
-		n, _, e := unix.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&t.riov)), uintptr(t.rcount))
+		n, _, e := unix.RawSyscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&t.riov)), uintptr(t.rcount))
 		switch e {
 		case 0:
 			t.rn = int(n)
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return false
+			if t.rblock {
+				return false
+			}
+			t.rerr = errWouldBlock
+			return true
 		default:
 			t.rerr = e
 			return true
@@ -185,7 +199,7 @@ func (t *rawTransport) writeAll(fd uintptr) bool {
 			setIovec(&v, b)
 			t.wiov = append(t.wiov, v)
 		}
-		n, _, e := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&t.wiov[0])), uintptr(len(t.wiov)))
+		n, _, e := unix.RawSyscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&t.wiov[0])), uintptr(len(t.wiov)))
 		switch e {
 		case 0:
 			t.wv.consume(int(n))

@@ -17,6 +17,21 @@ const directRead = 4096
 // to make the next read longer.
 const smallMove = 512
 
+// readAhead is how many bytes may be read behind a data segment that is read
+// straight into the caller's memory: the next header should come along, but
+// not more of the next segment, which would have to be copied.
+const readAhead = 1024
+
+// A VectorReader is a source that can read into two buffers with one system
+// call. A Reader over one gets a long data segment and the header behind it
+// together.
+type VectorReader interface {
+	io.Reader
+	// ReadVector reads at least one byte into a and, once that is full, b. The
+	// error is as that of Read.
+	ReadVector(a, b []byte) (n int, err error)
+}
+
 // maxEmptyReads is how many times in a row a source may return nothing.
 const maxEmptyReads = 100
 
@@ -32,7 +47,8 @@ const maxEmptyReads = 100
 // more can be done with what is in memory, which is the moment to flush.
 // Buffered and Ready tell the same from outside.
 type Reader struct {
-	src io.Reader
+	src    io.Reader
+	vector VectorReader // src, or nil if it is none
 	// buf[r:w] has been read from src and not yet been used.
 	buf  []byte
 	r, w int
@@ -61,8 +77,10 @@ func NewReader(src io.Reader, bufSize int) *Reader {
 	if bufSize == 0 {
 		bufSize = 64 << 10
 	}
+	vector, _ := src.(VectorReader)
 	return &Reader{
 		src:        src,
+		vector:     vector,
 		buf:        make([]byte, max(bufSize, minReaderSize)),
 		maxSegment: 8192,
 	}
@@ -176,10 +194,7 @@ func (r *Reader) ReadDataPart(dst []byte) error {
 	rest := dst
 	for len(rest) > 0 {
 		if r.r == r.w && len(rest) >= directRead {
-			n, err := io.ReadFull(r.src, rest)
-			r.left -= n
-			rest = rest[n:]
-			if err != nil {
+			if err := r.readDirect(rest); err != nil {
 				return r.fail(err)
 			}
 			break
@@ -196,6 +211,38 @@ func (r *Reader) ReadDataPart(dst []byte) error {
 	}
 	if r.dataDigest {
 		r.crc = CRC32C(r.crc, dst)
+	}
+	return nil
+}
+
+// readDirect fills dst from the source, past the buffer, which is empty.
+func (r *Reader) readDirect(dst []byte) error {
+	if r.vector == nil {
+		n, err := io.ReadFull(r.src, dst)
+		r.left -= n
+		return err
+	}
+	r.r, r.w = 0, 0
+	for empty := 0; len(dst) > 0; {
+		n, err := r.vector.ReadVector(dst, r.buf[:readAhead])
+		if n > len(dst) {
+			r.w = n - len(dst)
+			n = len(dst)
+		}
+		r.left -= n
+		dst = dst[n:]
+		switch {
+		case len(dst) == 0:
+			return nil // an error comes again
+		case err != nil:
+			return err
+		case n > 0:
+			empty = 0
+		default:
+			if empty++; empty == maxEmptyReads {
+				return io.ErrNoProgress
+			}
+		}
 	}
 	return nil
 }

@@ -82,6 +82,10 @@ func TestReaderReadsWhatWriterWrote(t *testing.T) {
 		"halves":  iotest.HalfReader,
 		"dataerr": iotest.DataErrReader,
 		"bytes":   iotest.OneByteReader,
+		"vector":  func(r io.Reader) io.Reader { return vectorSource{r} },
+		"vector, bytes": func(r io.Reader) io.Reader {
+			return vectorSource{iotest.OneByteReader(r)}
+		},
 	}
 	for _, digests := range []bool{false, true} {
 		pdus, wire := stream(t, digests, digests)
@@ -118,6 +122,22 @@ func TestReaderReadsWhatWriterWrote(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A vectorSource is a VectorReader over any source: it fills both buffers as
+// far as the source goes along.
+type vectorSource struct{ io.Reader }
+
+func (s vectorSource) ReadVector(a, b []byte) (int, error) {
+	n, err := s.Read(a)
+	if n < len(a) || err != nil {
+		return n, err
+	}
+	more, err := s.Read(b)
+	if err == io.EOF {
+		err = nil // it comes again
+	}
+	return n + more, err
 }
 
 func TestReaderSkipsUnreadData(t *testing.T) {
