@@ -155,3 +155,12 @@ func (d *volatileDisk) unwritten() bool {
 func (p *inProcess) logoutRequest() {
 	p.srv.AsyncMessage(pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 2})
 }
+
+// erase makes the disk one that nobody has written to.
+func (d *volatileDisk) erase() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.now)
+	clear(d.stable)
+	clear(d.dirty)
+}

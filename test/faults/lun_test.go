@@ -12,19 +12,6 @@ import (
 	"github.com/goiscsi/goiscsi/test/faults/checker"
 )
 
-// eventually waits for what the daemon does by itself, on an event of the
-// target.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	begin := time.Now()
-	for !ok() {
-		if time.Since(begin) > recoveryTime {
-			t.Fatalf("not within %v: %s", recoveryTime, what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // exportSize asks for the size as a new client sees it.
 func (r *rig) exportSize() int64 {
 	r.t.Helper()

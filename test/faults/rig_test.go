@@ -129,6 +129,19 @@ func await(t *testing.T, c *checker.Checker) time.Duration {
 	return time.Since(begin)
 }
 
+// eventually waits for what the daemon does by itself, on an event of the
+// target.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > recoveryTime {
+			t.Fatalf("not within %v: %s", recoveryTime, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // verdict ends a checker and wants that it found nothing.
 func verdict(t *testing.T, c *checker.Checker) {
 	t.Helper()
