@@ -79,6 +79,11 @@ $(TOOLS)/guest:
 	@mkdir -p $(TOOLS)
 	@$(GO) build -o $@ ./test/guest/run
 
+## deb: the Debian package, in dist/
+.PHONY: deb
+deb: build
+	@VERSION=$(VERSION) internal/packaging/debian/build bin dist
+
 ## fuzz: every fuzz target for FUZZTIME (default 3s)
 .PHONY: fuzz
 fuzz:

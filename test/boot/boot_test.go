@@ -40,7 +40,7 @@ cat >/etc/fstab <<'FSTAB'
 ` + byPath + `2-part1 /mnt/b ext4 _netdev,nofail 0 2
 FSTAB
 mkdir -p /etc/systemd/journald.conf.d
-printf '[Journal]\nForwardToConsole=yes\nMaxLevelConsole=notice\n' >/etc/systemd/journald.conf.d/console.conf
+printf '[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\n' >/etc/systemd/journald.conf.d/console.conf
 `
 
 // job looks at the booted machine, restarts and kills iscsid with I/O running,

@@ -41,10 +41,11 @@ func binDir(t *testing.T) string {
 }
 
 // buildPackage makes the Debian package of the commands.
-func buildPackage(t *testing.T) string {
+func buildPackage(t *testing.T, env ...string) string {
 	t.Helper()
 	cmd := exec.Command("internal/packaging/debian/build", binDir(t), t.TempDir())
 	cmd.Dir = checkout
+	cmd.Env = append(os.Environ(), env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
+
+	"github.com/goiscsi/goiscsi/test/guest"
 )
 
 func unit(ctx context.Context, o *options) outcome {
@@ -26,8 +29,24 @@ func integration(ctx context.Context, o *options) outcome {
 	if o.depsErr != nil {
 		return cannotRun("not run: " + o.depsErr.Error())
 	}
+	out, err := command(ctx, nil, "go", "list", "-tags", "integration", "./test/...")
+	if err != nil {
+		return fail(string(out))
+	}
+	pkgs := slices.DeleteFunc(strings.Fields(string(out)), func(pkg string) bool { return strings.HasSuffix(pkg, "/test/boot") })
 	// One package at a time: several measure times on a machine of two cores.
-	return goTest(ctx, o, "-tags", "integration", "-count=1", "-p", "1", "./test/...")
+	return goTest(ctx, o, append([]string{"-tags", "integration", "-count=1", "-p", "1"}, pkgs...)...)
+}
+
+// boot is apart from the other integration tests because it takes minutes.
+func boot(ctx context.Context, o *options) outcome {
+	if err := guest.Available(guest.Systemd); err != nil {
+		return cannotRun("not run: " + err.Error())
+	}
+	if o.depsErr != nil {
+		return cannotRun("not run: " + o.depsErr.Error())
+	}
+	return goTest(ctx, o, "-tags", "integration", "-count=1", "./test/boot")
 }
 
 // goTest runs go test and counts.

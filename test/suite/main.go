@@ -76,6 +76,7 @@ func parts() []part {
 		{"fuzz", "every fuzz target for a short time", 60 * time.Minute, fuzz, false},
 		{"integration", "real targets and real clients on loopback", 15 * time.Minute, integration, true},
 		{"guest", "tests with a kernel of their own", 30 * time.Minute, guestTests, true},
+		{"boot", "the Debian package on a machine that boots systemd and udev", 20 * time.Minute, boot, true},
 		{"demo", "make demo", 5 * time.Minute, demo, false},
 	}
 }
