@@ -27,10 +27,9 @@ func (p *prober) inquire(ctx context.Context, lun pdu.LUN) (*LUNInfo, error) {
 		return nil, err
 	}
 	info := &LUNInfo{LUN: lun}
-	if info.InquiryData, err = scsi.ParseInquiry(b); err != nil {
+	if err := info.describe(b); err != nil {
 		return nil, p.fail(op, lun, ErrDevice, err)
 	}
-	info.Identity = Identity{Vendor: info.Vendor, Product: info.Product}
 	if !info.Present() {
 		return info, nil
 	}
@@ -38,6 +37,13 @@ func (p *prober) inquire(ctx context.Context, lun pdu.LUN) (*LUNInfo, error) {
 		return nil, err
 	}
 	return info, nil
+}
+
+// describe takes what INQUIRY says.
+func (i *LUNInfo) describe(inquiry []byte) (err error) {
+	i.InquiryData, err = scsi.ParseInquiry(inquiry)
+	i.Identity = Identity{Vendor: i.Vendor, Product: i.Product}
+	return err
 }
 
 // identify fills in what the vital product data say about who the device is:

@@ -66,6 +66,11 @@ func (p *prober) run(ctx context.Context, op string, t *Task) error {
 	if t.Timeout == 0 {
 		t.Timeout = commandTimeout
 	}
+	if p.hold != nil {
+		if err := p.hold(ctx); err != nil {
+			return p.fail(op, t.LUN, nil, err)
+		}
+	}
 	for {
 		if err := p.port.Do(ctx, t); err != nil && ctx.Err() != nil {
 			return p.fail(op, t.LUN, nil, err)

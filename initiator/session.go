@@ -24,8 +24,10 @@ type Session struct {
 	ctx    context.Context //nolint:containedctx // the life of the session's goroutines
 	cancel context.CancelCauseFunc
 
-	wg   sync.WaitGroup // watcher and error handler
-	done chan struct{}  // closed by the supervisor as its last deed
+	wg sync.WaitGroup // watcher and error handler
+	// verifying counts the verifiers of the present or last connection.
+	verifying sync.WaitGroup
+	done      chan struct{} // closed by the supervisor as its last deed
 
 	live atomic.Pointer[conn] // conn, for Kick
 
@@ -46,6 +48,7 @@ type Session struct {
 	slots     slotTable
 	queue     taskList      // submitted and not sent, in the order of sending
 	returned  taskList      // rejected by a target that wants us to log out
+	guards    guards        // who must vouch for a unit after a new login
 	failed    taskList      // finished without having been sent; the failer gives them back
 	failer    chan struct{} // not nil: the failer runs; closed when it ends
 	exchanges map[uint32]*exchange
@@ -231,7 +234,7 @@ func (s *Session) Info() Info {
 		LastError:      s.lastErr,
 		LastRecovery:   s.lastRecovery,
 		Attempts:       s.attempts,
-		Queued:         s.queue.n,
+		Queued:         s.queue.n + s.guards.parked,
 		InFlight:       s.slots.inUse(),
 	}
 	if s.conn != nil {

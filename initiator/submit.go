@@ -22,6 +22,9 @@ func (s *Session) Submit(t *Task) {
 		s.reject(t, err)
 		return
 	}
+	if s.guards.barred > 0 && s.guards.park(t) {
+		return
+	}
 	if t.Timeout > 0 {
 		t.deadline = s.now() + t.Timeout
 		s.wakeBy(t.deadline)
@@ -71,6 +74,9 @@ func (s *Session) ready() bool {
 func (s *Session) dispatch(c *conn) {
 	if s.conn != c {
 		return
+	}
+	for s.guards.probes.n > 0 && s.ready() {
+		s.issue(c, s.guards.probes.popFront())
 	}
 	for s.queue.n > 0 && s.ready() {
 		s.issue(c, s.queue.popFront())
@@ -172,7 +178,7 @@ func (s *Session) free(c *conn, sl *slot) *Task {
 // checkDrained tells whoever waits for it that no task is left. The caller holds
 // mu.
 func (s *Session) checkDrained() {
-	if s.drained != nil && s.slots.inUse() == 0 && (s.hold || s.queue.n == 0) {
+	if s.drained != nil && s.slots.inUse() == 0 && (s.hold || s.queue.n+s.guards.parked == 0) {
 		close(s.drained)
 		s.drained = nil
 	}
@@ -272,8 +278,7 @@ func (w *waiter) Flush()         {}
 func (s *Session) abandon(t *Task, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	same := func(q *Task) bool { return q == t }
-	if s.queue.remove(same).n+s.returned.remove(same).n > 0 {
+	if s.dequeue(t) {
 		s.reject(t, cause)
 		s.checkDrained()
 		return

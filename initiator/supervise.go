@@ -111,6 +111,7 @@ func (s *Session) supervise(c *conn) {
 // resume makes a connection the live one and sends what waits. The supervisor's,
 // or Dial's.
 func (s *Session) resume(c *conn) {
+	s.verifying.Wait() // for those of the last connection
 	s.mu.Lock()
 	now := s.now()
 	s.conn = c
@@ -123,6 +124,7 @@ func (s *Session) resume(c *conn) {
 	s.connected = time.Now()
 	s.keepalive = keepalive{}
 	s.hold = false
+	guards := s.bar()
 	for t := s.queue.head; t != nil; t = t.next {
 		if t.Timeout > 0 {
 			t.deadline = now + t.Timeout
@@ -132,6 +134,7 @@ func (s *Session) resume(c *conn) {
 	s.mu.Unlock()
 	s.wakeWatcher()
 	c.start()
+	s.verifyAll(c, guards)
 }
 
 // disconnected sorts out the tasks that were in flight on a connection that has
@@ -169,7 +172,7 @@ func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again
 		case t.cause != nil:
 			t.Err = t.cause
 			finished.pushBack(t)
-		case ending || unsent || t.Replay:
+		case ending || unsent || t.Replay || t.probe:
 			back.pushBack(t)
 		default:
 			t.Err = interrupted(err)
@@ -178,6 +181,11 @@ func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again
 	}
 	s.queue.prepend(&s.returned)
 	s.queue.prepend(&back)
+	probes := s.unbar()
+	for t := probes.popFront(); t != nil; t = probes.popFront() {
+		t.Err = interrupted(err)
+		finished.pushBack(t)
+	}
 	s.connState, s.connected, s.hold = ConnFree, time.Time{}, false
 	s.lastErr, s.lostAt, s.attempts = err, s.now(), 0
 	if !ending {
@@ -291,6 +299,7 @@ func (s *Session) announceRecovery(c *conn) {
 // end is the end of the session. There is no connection any more.
 func (s *Session) end() {
 	s.cancel(ErrClosed) // no effect if there is a cause already
+	s.verifying.Wait()
 	cause := context.Cause(s.ctx)
 	s.mu.Lock()
 	s.state, s.connState = StateClosed, ConnFree

@@ -39,13 +39,16 @@ type Task struct {
 	DataIn []byte
 
 	// Timeout is the time to carry out the task, counted from Submit; while
-	// the session has no connection the clock stands still, and after a
-	// recovery it starts anew. Then the task is aborted and fails with
+	// the session has no connection, or verifies after a recovery that the
+	// unit is still the same, the clock stands still, and afterwards it starts
+	// anew. Then the task is aborted and fails with
 	// ErrTimeout. Zero means no limit.
 	Timeout time.Duration
 
 	// Replay says that the task may be carried out twice, so that it may be
 	// sent again after the connection was lost. Reads and writes of a disk may.
+	// Unless there is a Volume of the logical unit, which makes sure, nobody
+	// knows whether that is still the same device then.
 	Replay bool
 
 	// Owner is told when the task is finished. Do uses its own.
@@ -77,6 +80,8 @@ type Task struct {
 
 	// What follows is the session's while the task is submitted.
 	next     *Task
+	guard    *guard        // whose task it is, nil if nobody's
+	probe    bool          // of a verification: passes guards and dies with its connection
 	cause    error         // why it is being aborted
 	begun    bool          // sent once, on a connection that was lost
 	deadline time.Duration // on the session's clock; 0 none
@@ -103,7 +108,7 @@ type Completer interface {
 // reset clears the results.
 func (t *Task) reset() {
 	t.Status, t.Sense, t.Transferred, t.Residual, t.Err = 0, nil, 0, 0, nil
-	t.next, t.cause, t.begun, t.deadline = nil, nil, false, 0
+	t.next, t.cause, t.begun, t.probe, t.deadline = nil, nil, false, false, 0
 }
 
 // setSense copies sense data into the task.

@@ -57,6 +57,7 @@ const DefaultMaxTransfer = 4 << 20
 type Volume struct {
 	port    taskPort
 	session *Session // nil in tests of this package
+	guard   *guard   // of the session for the volume; nil as session
 	lun     pdu.LUN
 	info    *LUNInfo // as it was when the volume was opened; not changed
 	prober  prober
@@ -106,11 +107,19 @@ func (s *Session) OpenVolumeWith(ctx context.Context, lun pdu.LUN, o VolumeOptio
 	if o.QueueDepth <= 0 {
 		o.QueueDepth = s.cfg.QueueDepth
 	}
+	since := s.present()
 	v, err := openVolume(ctx, s.prober(), lun, o)
 	if err != nil {
 		return nil, err
 	}
-	v.session = s
+	if !v.postGuard(s, since) {
+		// The session logged in again meanwhile: who knows which of the
+		// answers came from which device?
+		if err := v.Refresh(ctx); err != nil {
+			v.Close()
+			return nil, err
+		}
+	}
 	return v, nil
 }
 
@@ -272,6 +281,9 @@ func (v *Volume) Features() Features {
 // does not count these commands. If ctx ends, the command is aborted.
 func (v *Volume) Do(ctx context.Context, t *Task) error {
 	t.LUN = v.lun
+	if err := v.awaitIdentified(ctx); err != nil {
+		return v.wrap("command", err)
+	}
 	if err := v.port.Do(ctx, t); err != nil {
 		return v.wrap("command", err)
 	}
@@ -303,6 +315,7 @@ func (v *Volume) Close() error {
 	}
 	v.mu.Unlock()
 	v.running.Wait()
+	v.dismissGuard()
 	return nil
 }
 

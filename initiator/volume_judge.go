@@ -103,6 +103,8 @@ func judge(t *Task) (judgement, scsi.Sense) {
 // session as far as that makes sense.
 func judgeError(err error) judgement {
 	switch {
+	case errors.Is(err, errUnidentified):
+		return judgement{verdict: verdictHold, attention: attnReplaced}
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrRecoveryTimeout):
 		return fail(nil)
 	case errors.Is(err, ErrTimeout), errors.Is(err, ErrAborted), errors.Is(err, ErrInterrupted):

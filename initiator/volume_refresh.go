@@ -9,8 +9,10 @@ import (
 
 // Refresh asks the device again who it is, how large and whether it may be
 // written, and waits for the answers. I/O waits meanwhile, and fails from then
-// on if it is another device. It is for callers who have reason to think that
-// something changed, such as a session that had to log in again.
+// on if it is another device. When it returns nil, Size, ReadOnly and Features
+// are what the device says now. It is for callers who have reason to think that
+// something changed; after a recovery of the session a volume does the same by
+// itself.
 func (v *Volume) Refresh(ctx context.Context) error {
 	v.mu.Lock()
 	err := v.broken
@@ -40,7 +42,7 @@ func (v *Volume) reidentify(p *prober) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !info.IsDisk() || !info.Identity.Same(v.info.Identity) {
+	if !v.matches(info) {
 		v.abandon(&IdentityError{Want: v.info.Identity, Got: info.Identity})
 		return false, nil
 	}
@@ -84,6 +86,7 @@ func (v *Volume) abandon(cause error) {
 	v.attn.release(err)
 	v.unlockAndComplete()
 	v.flush()
+	v.dismissGuard()
 	v.emit(VolumeEvent{Type: VolumeReplaced, Err: err})
 }
 
@@ -99,20 +102,25 @@ func (v *Volume) resize(p *prober) error {
 		v.log.Warn("the capacity could not be read", "target", p.target, "lun", v.lun, "err", err)
 		return v.wrap("read capacity", err)
 	}
+	v.takeCapacity(c, size, bs)
+	return nil
+}
+
+// takeCapacity takes a capacity over.
+func (v *Volume) takeCapacity(c scsi.Capacity, size int64, bs int) {
 	if bs != v.blockSize {
 		v.abandon(fmt.Errorf("the block size changed from %d to %d: %w", v.blockSize, bs, ErrIdentity))
-		return nil
+		return
 	}
 	v.mu.Lock()
 	old := v.state.size
 	v.state.size, v.state.capacity = size, c
 	v.mu.Unlock()
 	if size == old {
-		return nil
+		return
 	}
-	v.log.Info("the device changed its size", "target", p.target, "lun", v.lun, "from", old, "to", size)
+	v.log.Info("the device changed its size", "target", v.prober.target, "lun", v.lun, "from", old, "to", size)
 	v.emit(VolumeEvent{Type: VolumeResized, OldSize: old, Size: size})
-	return nil
 }
 
 // remode reads write protection and caching and takes them over.

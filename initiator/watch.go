@@ -111,8 +111,11 @@ func (s *Session) checkDeadlines(now time.Duration) time.Duration {
 			s.startErrorHandler()
 		}
 	})
-	if s.queue.n > 0 {
-		late := s.queue.remove(over)
+	for _, waiting := range []*taskList{&s.queue, &s.guards.probes} {
+		if waiting.n == 0 {
+			continue
+		}
+		late := waiting.remove(over)
 		for t := late.popFront(); t != nil; t = late.popFront() {
 			s.reject(t, t.cause)
 		}
