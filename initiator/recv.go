@@ -121,7 +121,11 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 	if offset+int64(n) > int64(len(t.DataIn)) {
 		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), len(t.DataIn)))
 	}
-	if offset != int64(sl.received) && !c.params.UnorderedPDUs && !c.params.UnorderedSequences {
+	if c.params.UnorderedPDUs || c.params.UnorderedSequences {
+		if !sl.came.add(int(offset), int(offset)+n) {
+			return c.violate(sl, protocolErrorf("data at %d that came before, or in too many pieces", offset))
+		}
+	} else if offset != int64(sl.received) {
 		return c.violate(sl, protocolErrorf("data at %d where %d is next", offset, sl.received))
 	}
 	if n > 0 {
