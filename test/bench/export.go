@@ -62,6 +62,10 @@ func (b *bench) exportOf(t *target, list []workload) error {
 	if err != nil {
 		return err
 	}
+	nice, err := d.proc.nice()
+	if err != nil {
+		return err
+	}
 	var procs []*process
 	var peers []string
 	defer func() {
@@ -70,7 +74,7 @@ func (b *bench) exportOf(t *target, list []workload) error {
 		}
 	}()
 	for lun := 1; lun <= units; lun++ {
-		p, socket, err := b.qemuNBD(t.url(plainName, lun))
+		p, socket, err := b.qemuNBD(t.url(plainName, lun), nice)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long something may take to come up or to end.
@@ -105,6 +107,12 @@ func cpuOf(pid int) (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / clockTicks, nil
+}
+
+// nice returns the priority of the process, 19 to -20.
+func (p *process) nice() (int, error) {
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, p.cmd.Process.Pid)
+	return 20 - n, err // the system call returns 1 to 40
 }
 
 // residentKiB returns the resident memory of the process in KiB.
