@@ -90,7 +90,7 @@ func nodeSession() []Field {
 
 		{Name: FieldInitialCmdSN, Kind: KindInt, Doc: "first command sequence number"},
 		{Name: FieldInitialLoginRetryMax, Kind: KindInt, Default: "4", Doc: "how often the first login is tried; times login_timeout it is how long"},
-		{Name: FieldXmitThreadPriority, Kind: KindInt, Doc: "nice value of the kernel's send thread; kept, not used"},
+		{Name: FieldXmitThreadPriority, Kind: KindInt, Default: "-20", Doc: "nice value of the kernel's send thread; kept, not used"},
 		{Name: FieldCmdsMax, Kind: KindInt, Default: "128", Doc: "commands in flight per session, 2 to 2048"},
 		{Name: FieldQueueDepth, Kind: KindInt, Default: "32", Doc: "commands in flight per logical unit, 1 to 1024"},
 		{Name: FieldNrSessions, Kind: KindInt, Default: "1", Doc: "sessions that one login makes"},

@@ -57,7 +57,7 @@ func TestTranscript(t *testing.T) {
 	ids := &sids{t: t, host: h, attempts: map[string]int{}, theirs: map[string]string{}}
 	var results []transcript.Result
 	for _, want := range commands {
-		got := typed(t, want.Line)
+		got := typed(t, want.Line, "PATH="+os.Getenv("GOISCSI_BIN")+":"+os.Getenv("PATH"))
 		res := transcript.Compare(want, ids.rename(got))
 		if res.Stale {
 			t.Errorf("$ %s\ndoes not differ any more: %s", want.Line, res.Deviation.Reason)
@@ -88,12 +88,12 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
-// typed runs a line as typed to a shell.
-func typed(t *testing.T, line string) transcript.Command {
+// typed runs a line as typed to a shell, with a search path.
+func typed(t *testing.T, line, path string) transcript.Command {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command("/bin/sh", "-c", line)
-	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("GOISCSI_BIN")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), path)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		t.Fatal(err)

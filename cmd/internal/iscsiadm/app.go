@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -101,7 +102,12 @@ func (c *command) main() error {
 	// before has been obeyed by then, and might have ended the program.
 	argv := []string{program}
 	var broken *getopt.Error
-	for _, it := range c.items {
+	for i, it := range c.items {
+		if it.Err != nil && it.Err.Letter == '?' {
+			// A long option that is none is reported and passed over.
+			argv = append(argv, "--"+passedOver+"="+strconv.Itoa(i))
+			continue
+		}
 		if it.Err != nil {
 			broken = it.Err
 			break
@@ -144,8 +150,27 @@ func (c *command) flags() []cli.Flag {
 	for i := range options {
 		flags[i] = &cli.GenericFlag{Name: options[i].Long, Usage: options[i].Help, Value: &setter{c: c, opt: &options[i]}}
 	}
-	return flags
+	return append(flags, &cli.GenericFlag{Name: passedOver, Hidden: true, Value: passer{c}})
 }
+
+// passedOver is the flag that stands for the item of its number, a break of the
+// grammar. It is no option: only the translation makes it.
+const passedOver = "passed-over"
+
+// passer is its value, which prints what is wrong when its turn comes.
+type passer struct{ c *command }
+
+// Set implements cli.Generic.
+func (p passer) Set(number string) error {
+	i, err := strconv.Atoi(number)
+	if err == nil {
+		p.c.grammar(p.c.items[i].Err)
+	}
+	return err
+}
+
+// String implements cli.Generic.
+func (p passer) String() string { return "" }
 
 // setter is the value of one flag: it hands what it is set to to the request.
 type setter struct {

@@ -86,6 +86,15 @@ func (c *command) updateDiscovery(key nodedb.DiscoveryKey) error {
 		return err
 	}
 	if len(c.req.params) == 0 {
+		err := c.view(func(tx *nodedb.Tx) error {
+			_, err := tx.Discovery(key)
+			return err
+		})
+		if nf := new(nodedb.NotFoundError); errors.As(err, &nf) {
+			return c.discoveryNotFound(key)
+		} else if err != nil {
+			return err
+		}
 		return c.fail(errcode.Inval, "Update requires name and value.")
 	}
 	params, err := c.params()
@@ -104,10 +113,13 @@ func (c *command) updateDiscovery(key nodedb.DiscoveryKey) error {
 		return tx.PutDiscovery(d)
 	})
 	var nf *nodedb.NotFoundError
-	if errors.As(err, &nf) {
+	var bad *nodedb.ValueError
+	switch {
+	case errors.As(err, &nf):
 		return c.discoveryNotFound(key)
-	}
-	if err != nil {
+	case errors.As(err, &bad): // of whose lines open-iscsi has the first only here
+		return c.fail(errcode.Inval, "%s", oneLine(bad.Error()))
+	case err != nil:
 		return err
 	}
 	for _, w := range warnings {

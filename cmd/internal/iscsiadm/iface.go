@@ -51,7 +51,7 @@ func (c *command) ifaceMode() error {
 func (c *command) showIfaces(name string) error {
 	switch {
 	case c.req.level > 1:
-		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 or 1.", c.req.level)
+		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 - 1.", c.req.level)
 	case c.req.level == 1:
 		return c.ifaceTree(name)
 	case name != "":
@@ -216,10 +216,9 @@ func (c *command) updateIface(name string) error {
 		return err
 	default:
 		if errors.As(err, &nf) {
-			c.errorf("Could not read iface info for %s.", oneLine(name))
-		} else {
-			c.report(err)
+			return c.fail(errcode.Inval, "Could not read iface info for %s.", oneLine(name))
 		}
+		c.report(err)
 		c.errorf("Could not update iface %s: %s", oneLine(name), errcode.Inval)
 		return nil
 	}

@@ -54,7 +54,7 @@ func TestNodeOnAnotherInterface(t *testing.T) {
 		t.Errorf("%d records for %s, want 2", got, tg1)
 	}
 	r := l.run("-m", "node", "-T", tg1, "-I", "a", "-I", "default")
-	if r.code != 0 || r.err != "iscsiadm: NODE mode only accepts one interface. Using the first one driver tcp hwaddress  ipaddress .\n" || !strings.Contains(r.out, "iface.iscsi_ifacename = a\n") {
+	if r.code != 0 || r.err != "iscsiadm: NODE mode only accepts one interface. Using the first one driver  hwaddress  ipaddress .\n" || !strings.Contains(r.out, "iface.iscsi_ifacename = a\n") {
 		t.Errorf("two interfaces: %+v", r)
 	}
 }

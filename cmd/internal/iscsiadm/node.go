@@ -93,8 +93,12 @@ func (c *command) moreThanOneIface(mode string) error {
 	if err != nil {
 		return err
 	}
-	c.errorf("%s mode only accepts one interface. Using the first one driver %s hwaddress %s ipaddress %s.",
-		mode, i.Transport(), i.HWAddress(), i.IPAddress())
+	if mode == "iface" {
+		c.errorf("iface mode only accepts one interface. Using the first one %s.", i.Name())
+		return nil
+	}
+	// Open-iscsi has not read the record yet when it prints these.
+	c.errorf("%s mode only accepts one interface. Using the first one driver  hwaddress  ipaddress .", mode)
 	return nil
 }
 

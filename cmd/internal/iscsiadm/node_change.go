@@ -2,6 +2,7 @@ package iscsiadm
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/internal/portal"
@@ -24,6 +25,9 @@ func (c *command) updateNodes(m nodedb.Match) error {
 	transport := false
 	for _, p := range params {
 		transport = transport || p.Name == nodedb.FieldIfaceTransport || p.Name == "node.transport_name"
+		if strings.HasPrefix(p.Name, "iface.") && p.Name != nodedb.FieldIfaceTransport {
+			return c.fail(errcode.Inval, "Cannot modify %s. Use iface mode to update this value.", oneLine(p.Name))
+		}
 	}
 	used := func(nodedb.NodeKey) bool { return false }
 	if transport {

@@ -34,15 +34,14 @@ func (c *command) sessionMode() error {
 
 // listSessions prints all sessions at the level of -P.
 func (c *command) listSessions() error {
-	if c.req.level > 3 {
-		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 - 3.", c.req.level)
-	}
 	l, err := c.sessions(control.SessionQuery{Secrets: c.req.show})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(l) == 0 {
+	case len(l) == 0:
 		return c.fail(errcode.NoObjsFound, "No active sessions.")
+	case c.req.level > 3:
+		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 - 3.", c.req.level)
 	}
 	return c.showSessions(l)
 }

@@ -64,8 +64,8 @@ func TestTranscript(t *testing.T) {
 		results = append(results, res)
 	}
 	for _, d := range transcript.Deviations {
-		if !applied[d.Command] {
-			t.Errorf("the transcript has no command %q", d.Command)
+		if !applied[d.Command] && !slices.Contains(transcript.Beside, strings.TrimPrefix(d.Command, "iscsiadm ")) {
+			t.Errorf("no replay has the command %q", d.Command)
 		}
 	}
 	if len(results) < 110 {
