@@ -30,8 +30,7 @@ func TestConnectionFails(t *testing.T) {
 			tgt := own(t, r.Host)
 			p := proxy.Start(t, tgt.Portal().String())
 			// A corrupted length makes a PDU that never ends: the ping finds it.
-			r.record(p.Addr(), "node.conn[0].iscsi.HeaderDigest", "CRC32C", "node.conn[0].iscsi.DataDigest", "CRC32C",
-				"node.conn[0].timeo.noop_out_interval", "1", "node.conn[0].timeo.noop_out_timeout", "1")
+			r.record(p.Addr(), digests...)
 			r.login(p.Addr())
 			c := r.export(checker.Config{})
 			n := times(25, 200)
