@@ -245,3 +245,31 @@ func TestTheOwnerMayUseTheVolumeInOnEvent(t *testing.T) {
 		}
 	})
 }
+
+// What Refresh was called for counts, not what the attendant had just asked.
+func TestRefreshDuringAnEarlierLookAtTheSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDisk(t, 1<<20, 512)
+		v := d.open(t, VolumeOptions{})
+		d.with(func() { d.hold = func(c scsi.Command) bool { return c.Op == scsi.OpServiceActionIn16 } })
+		v.UnitAttention(scsi.NewSense(scsi.KeyUnitAttention, 0x2a, 0x09))
+		synctest.Wait() // the attendant waits for the capacity
+		done := make(chan error, 1)
+		go func() { done <- v.Refresh(t.Context()) }()
+		synctest.Wait()
+		d.with(func() { // the answer is the old capacity; Refresh's own question waits
+			d.queue, d.held = append(d.held, d.queue...), nil
+			d.hold = func(c scsi.Command) bool { return c.Op == scsi.OpTestUnitReady }
+		})
+		d.Kick()
+		synctest.Wait()
+		if len(done) != 0 {
+			t.Error("Refresh returned without having asked")
+		}
+		d.with(func() { d.cap.LastLBA = 1023 })
+		d.unhold()
+		if err := <-done; err != nil || v.Size() != 1024*512 {
+			t.Errorf("size %d after Refresh (%v)", v.Size(), err)
+		}
+	})
+}

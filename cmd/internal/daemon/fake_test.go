@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +30,7 @@ type fakeTarget struct {
 	login func(ctx context.Context, cfg initiator.Config) error
 	// reportErr fails REPORT LUNS.
 	reportErr error
+	volumes   []*fakeVolume // all that were opened
 	sessions  []*fakeSession
 	isids     []initiator.ISID
 }
@@ -144,14 +144,16 @@ func (s *fakeSession) inquire(_ context.Context, lun pdu.LUN) (unitInfo, error) 
 	return u.info, nil
 }
 
-func (s *fakeSession) open(_ context.Context, lun pdu.LUN, _ unitInfo, _ func(uint32)) (volume, error) {
+func (s *fakeSession) open(_ context.Context, lun pdu.LUN, _ unitInfo, event func(uint32)) (volume, error) {
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	u := s.t.units[lun]
 	if u.err != nil {
 		return nil, u.err
 	}
-	return &fakeVolume{t: s.t, u: u, geo: u.geo}, nil
+	v := &fakeVolume{t: s.t, u: u, geo: u.geo, event: event}
+	s.t.volumes = append(s.t.volumes, v)
+	return v, nil
 }
 
 func (s *fakeSession) logout(context.Context) error {
@@ -192,10 +194,14 @@ type fakeVolume struct {
 	mu    sync.Mutex
 	queue []*initiator.Request
 
-	revalidated atomic.Int32
+	event func(uint32)
 }
 
-func (v *fakeVolume) geometry() geometry { return v.geo }
+func (v *fakeVolume) geometry() geometry {
+	v.t.mu.Lock()
+	defer v.t.mu.Unlock()
+	return v.geo
+}
 
 func (v *fakeVolume) refresh(context.Context) error {
 	v.t.mu.Lock()
@@ -207,8 +213,20 @@ func (v *fakeVolume) refresh(context.Context) error {
 	return nil
 }
 
-func (v *fakeVolume) revalidate() { v.revalidated.Add(1) }
-func (v *fakeVolume) close()      {}
+func (v *fakeVolume) close() {}
+
+// learn has the volumes find out what has become of their units, as they do
+// after a recovery and by unit attentions.
+func (f *fakeTarget) learn() {
+	f.mu.Lock()
+	volumes := f.volumes
+	f.mu.Unlock()
+	for _, v := range volumes {
+		if v.refresh(context.Background()) == nil {
+			v.event(eventGeometry)
+		}
+	}
+}
 
 func (v *fakeVolume) Submit(r *initiator.Request) {
 	v.mu.Lock()

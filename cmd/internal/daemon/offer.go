@@ -35,7 +35,9 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 	}
 	s.giveUp(u)
 	u.vol, u.geo, u.kind = vol, vol.geometry(), kind
-	s.watch(vol)
+	if u.told == 0 {
+		u.told = u.geo.size
+	}
 	if kind == attachNone {
 		return nil
 	}
@@ -116,13 +118,6 @@ func (s *supervisor) undo(u *unit) {
 	}
 }
 
-// watch makes a volume one that the session's events reach.
-func (s *supervisor) watch(v volume) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.volumes = append(s.volumes, v)
-}
-
 // giveUp closes a unit's volume. That waits for what the unit is doing, for as
 // long as the session lets it, so it has a goroutine, which the end of the
 // session waits for.
@@ -132,9 +127,6 @@ func (s *supervisor) giveUp(u *unit) {
 		return
 	}
 	u.vol = nil
-	s.mu.Lock()
-	s.volumes = slices.DeleteFunc(s.volumes, func(w volume) bool { return w == v })
-	s.mu.Unlock()
 	s.closing.Go(v.close)
 }
 

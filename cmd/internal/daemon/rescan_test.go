@@ -54,6 +54,23 @@ func TestRescanResizesLive(t *testing.T) {
 	}
 }
 
+// Who rescans because the target has grown a unit learns that the device has,
+// also if the volume was faster. It is told once.
+func TestRescanTellsOfSizesThatAreKnownAlready(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20), fakeDisk("naa.2", 1<<20)))
+	sid := b.login().SID
+	b.target.grow(0, 4<<20)
+	resized := b.logs.expect("size of a logical unit has changed")
+	b.target.learn()
+	<-resized
+	if r := b.rescan(sid); !slices.Equal(r.Resized, []uint64{0}) {
+		t.Errorf("rescan %+v", r)
+	}
+	if r := b.rescan(sid); len(r.Resized) != 0 {
+		t.Errorf("the next rescan %+v", r)
+	}
+}
+
 func TestRescanReplacesUnitOfAnotherIdentity(t *testing.T) {
 	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
 	sid := b.login().SID
@@ -129,22 +146,22 @@ func TestTargetCannotClaimAnyNumberOfUnits(t *testing.T) {
 func TestEventsOfTheSessionBringUnitsUpToDate(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		change func(*fakeTarget)
-		event  initiator.Event
+		change func(*fakeTarget, *supervisor)
 		done   func(*bench) bool
 	}{
-		{"inventory changed", func(f *fakeTarget) { f.set(1, fakeDisk("naa.2", 1<<20)) },
-			initiator.Event{Type: initiator.EventAsync, Async: &initiator.AsyncEvent{Event: pdu.AsyncSCSIEvent}},
-			func(b *bench) bool { return len(b.kern.indexes()) == 2 }},
-		{"recovered", func(f *fakeTarget) { f.grow(0, 2<<20) },
-			initiator.Event{Type: initiator.EventRecovered},
-			func(b *bench) bool { return b.kern.size(0) == 2<<20 }},
+		{"inventory changed", func(f *fakeTarget, s *supervisor) {
+			f.set(1, fakeDisk("naa.2", 1<<20))
+			s.set.config.OnEvent(initiator.Event{Type: initiator.EventAsync, Async: &initiator.AsyncEvent{Event: pdu.AsyncSCSIEvent}})
+		}, func(b *bench) bool { return len(b.kern.indexes()) == 2 }},
+		{"a volume has another size", func(f *fakeTarget, _ *supervisor) {
+			f.grow(0, 2<<20)
+			f.learn()
+		}, func(b *bench) bool { return b.kern.size(0) == 2<<20 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
 			s := b.supervisor(b.login().SID)
-			tc.change(b.target)
-			s.set.config.OnEvent(tc.event)
+			tc.change(b.target, s)
 			// What run does after the event is in order with a request.
 			s.settle(t)
 			if !tc.done(b) {

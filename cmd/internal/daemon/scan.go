@@ -134,18 +134,39 @@ func (s *supervisor) scanUnit(ctx context.Context, lun pdu.LUN, res *control.Res
 		}
 		return nil
 	}
-	resized, err := s.refreshUnit(ctx, u)
+	resized, err := s.refreshUnit(ctx, u, true)
 	if resized {
 		res.Resized = append(res.Resized, n)
 	}
 	return err
 }
 
-// refresh asks for the sizes of the known units.
-func (s *supervisor) refresh(ctx context.Context) error {
+// tellSizes adds the units to the answer to a rescan whose sizes are not the
+// ones that their user was told: the volumes often learn of it from the target,
+// and the devices have the new size, before somebody asks.
+func (s *supervisor) tellSizes(res *control.RescanResult) {
+	if res == nil {
+		return
+	}
+	for _, lun := range slices.Sorted(maps.Keys(s.units)) {
+		u, n := s.units[lun], kernelLUN(lun)
+		if u.geo.size == u.told {
+			continue
+		}
+		u.told = u.geo.size
+		if !slices.Contains(res.Resized, n) {
+			res.Resized = append(res.Resized, n)
+		}
+	}
+	slices.Sort(res.Resized)
+}
+
+// refresh brings the known units up to date with their volumes; with ask, the
+// volumes with the target first.
+func (s *supervisor) refresh(ctx context.Context, ask bool) error {
 	var errs []error
 	for _, lun := range slices.Sorted(maps.Keys(s.units)) {
-		if _, err := s.refreshUnit(ctx, s.units[lun]); err != nil {
+		if _, err := s.refreshUnit(ctx, s.units[lun], ask); err != nil {
 			errs = append(errs, fmt.Errorf("lun %v: %w", lun, err))
 		}
 		if ctx.Err() != nil {
@@ -156,11 +177,13 @@ func (s *supervisor) refresh(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *supervisor) refreshUnit(ctx context.Context, u *unit) (resized bool, err error) {
+func (s *supervisor) refreshUnit(ctx context.Context, u *unit, ask bool) (resized bool, err error) {
 	if u.vol == nil {
 		return false, nil
 	}
-	err = u.vol.refresh(ctx)
+	if ask {
+		err = u.vol.refresh(ctx)
+	}
 	if errors.Is(err, initiator.ErrIdentity) {
 		// Another block size than before, which neither the volume nor the
 		// kernel can change, or another disk, which offer finds out.

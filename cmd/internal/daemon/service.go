@@ -193,14 +193,6 @@ func (s *supervisor) onEvent(ev initiator.Event) {
 	switch ev.Type {
 	case initiator.EventRecovered:
 		s.log.Info(fmt.Sprintf("connection%d:0 is operational after recovery (%d attempts)", s.sid, ev.Attempts), "outage", ev.Outage)
-		// What was a disk before the outage may be another one now. The
-		// volumes make sure before they let I/O pass.
-		s.mu.Lock()
-		for _, v := range s.volumes {
-			v.revalidate()
-		}
-		s.mu.Unlock()
-		s.notify(eventRefresh)
 	case initiator.EventRedirected:
 		s.log.Info(fmt.Sprintf("connection%d:0 is redirected", s.sid), "portal", ev.Portal.String())
 	case initiator.EventAsync:

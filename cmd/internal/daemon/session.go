@@ -76,8 +76,6 @@ type volume interface {
 	geometry() geometry
 	// refresh asks the target for size and write protection anew.
 	refresh(ctx context.Context) error
-	// revalidate holds I/O until the unit has said that it is the same.
-	revalidate()
 	// close gives the volume up; it waits for what the unit is doing.
 	close()
 }

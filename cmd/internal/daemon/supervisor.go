@@ -91,12 +91,11 @@ type supervisor struct {
 	live    session // sess, for its info and stats, which may be called any time
 	devices []control.Device
 	claims  []*claim // devices that a safe logout holds
-	volumes []volume // open ones, for the session's events
 }
 
 // What the session's events ask of the supervisor.
 const (
-	eventRefresh   uint32 = 1 << iota // sizes may have changed
+	eventGeometry  uint32 = 1 << iota // a volume has another size or write protection
 	eventInventory                    // units may have come or gone
 	eventLost                         // the service of a device has ended
 )
@@ -248,6 +247,7 @@ func (s *supervisor) serve() error {
 			return initiator.ErrClosed
 		case reply := <-s.rescans:
 			res, err := s.scan(s.ctx, false)
+			s.tellSizes(res)
 			reply <- rescanOutcome{res, err}
 		case <-s.wake:
 			s.react(s.events.Swap(0))
@@ -264,8 +264,10 @@ func (s *supervisor) react(ev uint32) {
 	switch {
 	case ev&eventInventory != 0 && s.set.scan:
 		_, err = s.scan(s.ctx, false)
-	case ev&(eventRefresh|eventInventory) != 0:
-		err = s.refresh(s.ctx)
+	case ev&eventInventory != 0:
+		err = s.refresh(s.ctx, true)
+	case ev&eventGeometry != 0:
+		err = s.refresh(s.ctx, false)
 	}
 	if err != nil && s.ctx.Err() == nil {
 		s.log.Warn("rescan", "err", err)

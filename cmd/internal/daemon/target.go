@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/goiscsi/goiscsi/initiator"
-	"github.com/goiscsi/goiscsi/initiator/scsi"
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
@@ -46,7 +45,7 @@ func (r realSession) open(ctx context.Context, lun pdu.LUN, info unitInfo, event
 		OnEvent: func(e initiator.VolumeEvent) {
 			switch e.Type {
 			case initiator.VolumeResized, initiator.VolumeModeChanged:
-				event(eventRefresh)
+				event(eventGeometry)
 			case initiator.VolumeReplaced, initiator.VolumeLUNsChanged:
 				event(eventInventory)
 			}
@@ -71,10 +70,3 @@ func (r realVolume) geometry() geometry {
 
 func (r realVolume) refresh(ctx context.Context) error { return r.Refresh(ctx) }
 func (r realVolume) close()                            { _ = r.Close() } // has no error
-
-// revalidate tells the volume what a target says to the first command after
-// a nexus was lost: SAM-5 section 6.3.4, I_T NEXUS LOSS OCCURRED. Not every
-// target says it.
-func (r realVolume) revalidate() {
-	r.UnitAttention(scsi.NewSense(scsi.KeyUnitAttention, 0x29, 0x07))
-}

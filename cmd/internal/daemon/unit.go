@@ -18,6 +18,7 @@ type unit struct {
 	info  unitInfo
 	vol   volume     // nil unless it is a disk that could be opened
 	geo   geometry   // of vol when last looked at
+	told  int64      // size that the last login or rescan has told of; 0 before
 	kind  attachKind // how it is offered; attachNone for what is not a disk
 	att   attachment // nil while it is not offered
 	link  string     // name of the by-path link, "" where there is none
