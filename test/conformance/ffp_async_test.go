@@ -65,7 +65,7 @@ func TestFFP_14_1_AsyncLogoutRequest(t *testing.T) {
 }
 
 // The logout comes within the time granted, whatever is in flight.
-func TestFFP_14_2_AsyncLogoutRequestWithStuckTask(t *testing.T) {
+func TestFFP_14_3_AsyncLogoutRequestWithStuckTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newPipeStation(t)
 		s, c := st.logIn(nil)
@@ -85,7 +85,7 @@ func TestFFP_14_2_AsyncLogoutRequestWithStuckTask(t *testing.T) {
 }
 
 // Time2Wait of the answer is waited before the next login.
-func TestFFP_14_3_LogoutTime2Wait(t *testing.T) {
+func TestFFP_14_4_LogoutTime2Wait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newPipeStation(t)
 		_, c := st.logIn(nil)

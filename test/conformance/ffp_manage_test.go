@@ -335,3 +335,21 @@ func (c *conn) quietly(s *initiator.Session) {
 	c.pong(expect[*pdu.NOPOut](c))
 	<-ponged
 }
+
+// A task whose time is over gets no more data: open-iscsi's FastAbort. An R2T for it
+// remains without an answer.
+func TestFFP_20_12_R2TDuringAbortTask(t *testing.T) {
+	s, c := operational(t, nil, "InitialR2T=Yes", "ImmediateData=No")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Do(ctx, writeTask(pattern(1, 512))) }()
+	cmd := c.command()
+	cancel()
+	req := expect[*pdu.TaskManagementRequest](c)
+	c.send(r2t(cmd, 0, 1, 0, 512))
+	c.quiet(s)
+	c.managed(req, pdu.TaskFunctionComplete)
+	is(t, <-done, context.Canceled)
+	c.alive(s)
+}

@@ -13,7 +13,7 @@ import (
 
 // Every combination of the parameters that data transfers depend on carries data
 // both ways unharmed, and the target sees no rule broken.
-func TestFFP_30_1_AllCombinations(t *testing.T) {
+func TestFFP_29_1_AllCombinations(t *testing.T) {
 	crc, none := []initiator.Digest{initiator.DigestCRC32C}, []initiator.Digest(nil)
 	bools := []bool{true, false}
 	lengths := []int{512, 4096, 65536}
