@@ -14,6 +14,9 @@ func WriteReport(w io.Writer, results []Result) error {
 Generated from a replay of a transcript of the real program; do not edit. To make it anew:
 
     go test ./cmd/internal/iscsiadm -run TestTranscript -update
+    make guest-test PKG=./test/replay
+
+The second command has the commands done on a real machine, and compares this document with what it found.
 
 "same" means the same lines on the same streams and the same exit code, but for what is normalized in all commands:
 
@@ -29,7 +32,21 @@ Generated from a replay of a transcript of the real program; do not edit. To mak
 		}
 		fmt.Fprintf(&b, "| `%s` | %d | %s | %s |\n", strings.ReplaceAll(r.Got.Line, "|", `\|`), r.Got.Code, verdict, why)
 	}
-	b.WriteString("\n## Differences that the transcript does not show\n\n")
+	b.WriteString("\n## Further commands\n\nThese are given to the real program and to ours by a test that runs both (test/replay).\n\n" +
+		"| command | compared | why |\n|---|---|---|\n")
+	seen := map[string]bool{}
+	for _, line := range Beside {
+		if seen[line] {
+			continue
+		}
+		seen[line] = true
+		verdict, why := "same", ""
+		if d := deviation("iscsiadm " + line); d != nil {
+			verdict, why = "differs", d.Reason
+		}
+		fmt.Fprintf(&b, "| `iscsiadm %s` | %s | %s |\n", line, verdict, why)
+	}
+	b.WriteString("\n## Differences that no command above shows\n\n")
 	for _, o := range Others {
 		fmt.Fprintf(&b, "- %s\n", o)
 	}

@@ -113,15 +113,23 @@ type Result struct {
 func Compare(want, got Command) Result {
 	want, got = normalize(want, Normalization.golden), normalize(got, Normalization.ours)
 	r := Result{Want: want, Got: got}
-	for i := range Deviations {
-		if d := &Deviations[i]; d.Command == want.Line {
-			r.Deviation, r.Stale = d, want.Equal(got)
-			r.Want, r.Got = want.Clone(), got.Clone()
-			d.change(&r.Want, &r.Got)
-		}
+	if d := deviation(want.Line); d != nil {
+		r.Deviation, r.Stale = d, want.Equal(got)
+		r.Want, r.Got = want.Clone(), got.Clone()
+		d.change(&r.Want, &r.Got)
 	}
 	r.Same = r.Want.Equal(r.Got)
 	return r
+}
+
+// deviation returns the entry for a command, nil if there is none.
+func deviation(line string) *Deviation {
+	for i := range Deviations {
+		if Deviations[i].Command == line {
+			return &Deviations[i]
+		}
+	}
+	return nil
 }
 
 // normalize applies one side of all normalizations.
