@@ -32,9 +32,17 @@ func TestCapture(t *testing.T) {
 
 	read := fmt.Sprintf("tshark -n -r %s -d tcp.port==%d,iscsi ", file, tgt.Port())
 	for _, opcode := range []struct{ number, name string }{
-		{"0x03", "Login Request"}, {"0x23", "Login Response"}, {"0x04", "Text Request"}, {"0x24", "Text Response"},
-		{"0x01", "SCSI Command"}, {"0x21", "SCSI Response"}, {"0x05", "Data-Out"}, {"0x25", "Data-In"}, {"0x31", "R2T"},
-		{"0x06", "Logout Request"}, {"0x26", "Logout Response"},
+		{"0x03", "Login Request"},
+		{"0x23", "Login Response"},
+		{"0x04", "Text Request"},
+		{"0x24", "Text Response"},
+		{"0x01", "SCSI Command"},
+		{"0x21", "SCSI Response"},
+		{"0x05", "Data-Out"},
+		{"0x25", "Data-In"},
+		{"0x31", "R2T"},
+		{"0x06", "Logout Request"},
+		{"0x26", "Logout Response"},
 	} {
 		if h.Shell(read+"-c 100000 -Y 'iscsi.opcode == "+opcode.number+"' -T fields -e frame.number | head -n 1") == "" {
 			t.Errorf("no %s in the capture", opcode.name)

@@ -27,8 +27,10 @@ func TestKilledUpdates(t *testing.T) {
 	records(h, 3)
 	const target = "iqn.2026-11.com.example:disk0001"
 	args := func(value int) []string {
-		return []string{"-m", "node", "-T", target, "-p", "192.0.2.1:3260", "-o", "update",
-			"-n", "node.session.timeo.replacement_timeout", "-v", fmt.Sprint(value)}
+		return []string{
+			"-m", "node", "-T", target, "-p", "192.0.2.1:3260", "-o", "update",
+			"-n", "node.session.timeo.replacement_timeout", "-v", fmt.Sprint(value),
+		}
 	}
 	start := time.Now()
 	h.Must(args(1000)...)

@@ -98,11 +98,13 @@ func TestTutorial(t *testing.T) {
 		"Logout of [sid: " + sid + ", target: iqn.2016-01-com.example.tg1, portal: 192.168.100.1,3260] successful.\n"}, logout...)
 	checkGone(t, disk, byPath)
 
-	h.Check(lab.Expect{Code: 24,
+	h.Check(lab.Expect{
+		Code:   24,
 		Stdout: "Logging in to " + at + "\n",
 		Stderr: "iscsiadm: Could not login to " + at + ".\n" +
 			"iscsiadm: initiator reported error (24 - iSCSI login failed due to authorization failure)\n" +
-			"iscsiadm: Could not log into all portals\n"}, login...)
+			"iscsiadm: Could not log into all portals\n",
+	}, login...)
 	for _, kv := range [][2]string{{"username", "usuario"}, {"password", "password"}} {
 		h.Check(lab.Expect{}, "-m", "node", "--targetname", tutorialTarget, "-p", "192.168.100.1",
 			"-o", "update", "-n", "node.session.auth."+kv[0], "-v", kv[1])

@@ -13,7 +13,7 @@ var attachedDisk = regexp.MustCompile(`Lun: (\d+)\n\t*Attached scsi disk (\S+)\t
 
 // Disk returns the path of the block device that "-m session -P 3" shows for
 // a target's LUN. The test ends when there is none.
-func (h *Host) Disk(target string, lun string) string {
+func (h *Host) Disk(target, lun string) string {
 	h.t.Helper()
 	out := h.Must("-m", "session", "-P", "3")
 	for _, section := range strings.Split(out, "Target: ") {
