@@ -94,6 +94,9 @@ func (l *loginConversation) run() (*loginResult, error) {
 	if err := l.negotiate(append(say, l.neg.offers()...)); err != nil {
 		return nil, err
 	}
+	if err := l.neg.checkDigests(); err != nil {
+		return nil, err
+	}
 	if !l.req.discovery() && l.last.TSIH == 0 {
 		return nil, protocolErrorf("no TSIH in the final login response")
 	}

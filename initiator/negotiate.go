@@ -55,6 +55,7 @@ var operational = [...]keyRule{
 type negotiation struct {
 	offered   map[string]string // what we offered; nothing before offers was called
 	answered  map[string]string // the outcome of what was answered
+	refused   map[string]string // the answer, where it was a refusal
 	discovery bool
 
 	own Params // what we offer
@@ -73,6 +74,7 @@ func newNegotiation(p Params, discovery bool) *negotiation {
 		discovery:     discovery,
 		offered:       make(map[string]string),
 		answered:      make(map[string]string),
+		refused:       make(map[string]string),
 		targetMaxRecv: 8192, // RFC 7143 section 13.12
 		tpgt:          UnknownTPGT,
 	}
@@ -190,6 +192,9 @@ func (n *negotiation) receive(kvs []pdu.KeyValue) (reply []pdu.KeyValue, err err
 				return nil, err
 			}
 			n.answered[kv.Key] = v
+			if isRefusal(kv.Value) {
+				n.refused[kv.Key] = kv.Value
+			}
 		case isRefusal(kv.Value):
 			// An answer to what we never said; there is nothing to answer.
 		case r != nil:
@@ -294,6 +299,9 @@ func (r *keyRule) outcome(ours, theirs string) (string, error) {
 			if o == theirs {
 				return theirs, nil
 			}
+		}
+		if theirs == DigestNone.String() || theirs == DigestCRC32C.String() {
+			return "", &digestError{r.key, ours, theirs}
 		}
 	case resultSame:
 		if v, err := pdu.ParseNumber(theirs); err == nil && pdu.FormatNumber(v) == ours {

@@ -175,6 +175,37 @@ func TestNegotiateOnceOverSeveralPDUs(t *testing.T) {
 	}
 }
 
+// Whoever offers CRC32C alone gets it or no session, and is told what to do.
+func TestDigestsThatTheTargetDoesNotHave(t *testing.T) {
+	for name, tc := range map[string]struct {
+		says     []string
+		want     string
+		protocol bool // the target broke a rule
+	}{
+		"none, not offered": {[]string{"HeaderDigest=None", "DataDigest=CRC32C"},
+			`HeaderDigest: we offered "CRC32C", the target answered "None", which was not offered; offer "None" as well, or change what the target allows`, true},
+		"rejected": {[]string{"HeaderDigest=CRC32C", "DataDigest=Reject"},
+			`DataDigest: we offered "CRC32C", the target answered "Reject", which means None; offer "None" as well, or change what the target allows`, false},
+		"no answer": {[]string{"HeaderDigest=CRC32C"},
+			`DataDigest: we offered "CRC32C", the target did not answer, which means None; offer "None" as well, or change what the target allows`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := offered(t, Params{HeaderDigest: []Digest{DigestCRC32C}, DataDigest: []Digest{DigestCRC32C}}, false)
+			_, err := n.receive(text(tc.says...))
+			if err == nil {
+				err = n.checkDigests()
+			}
+			if err == nil || err.Error() != tc.want || errors.Is(err, ErrProtocol) != tc.protocol || retryable(err) {
+				t.Errorf("got %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+	n := offered(t, Params{HeaderDigest: []Digest{DigestCRC32C, DigestNone}, DataDigest: []Digest{DigestNone}}, false)
+	if _, err := n.receive(text("HeaderDigest=Reject")); err != nil || n.checkDigests() != nil {
+		t.Errorf("with None among the offers: %v, %v", err, n.checkDigests())
+	}
+}
+
 func TestNegotiationAnswersTheTarget(t *testing.T) {
 	for name, tc := range map[string]struct {
 		discovery bool
