@@ -208,6 +208,7 @@ func (c *conn) finish(sl *slot, o outcome, h *pdu.Header) {
 	c.window(h.ExpCmdSN(), h.MaxCmdSN())
 	c.cur = nil
 	t = s.complete(c, sl)
+	c.src.more = s.slots.inUse() > 0 // dispatch's are not sent yet
 	s.dispatch(c)
 	s.mu.Unlock()
 	if t != nil {

@@ -53,6 +53,10 @@ type source struct {
 	before   func()
 	gathered int // bytes read since then
 
+	// more says that something is under way besides what was gathered, so that
+	// it is worth to look for it. The reading goroutine sets it.
+	more bool
+
 	octets atomic.Uint64 // bytes read
 }
 
@@ -66,7 +70,7 @@ func (s *source) Read(p []byte) (int, error) { return s.ReadVector(p, nil) }
 // same system call to each of the owners' clients.
 func (s *source) ReadVector(a, b []byte) (n int, err error) {
 	err = errWouldBlock
-	if s.vector != nil && s.gathered > 0 && s.gathered < maxGather {
+	if s.vector != nil && s.more && s.gathered > 0 && s.gathered < maxGather {
 		n, err = s.vector.read(a, b, false)
 	}
 	if err == errWouldBlock {

@@ -80,15 +80,23 @@ const maxGather = 32
 // read reads what has come into a and then b. It kicks the backend only when
 // nothing has come: whatever the peer sent while its former requests were
 // worked on goes the same way with them, by one system call of the backend's.
-// A peer that sends without end does not hold its requests up for long.
+// A peer that sends without end does not hold its requests up for long, and one
+// that has no other request in flight is not expected to send more.
 func (c *Conn) read(a, b []byte) (int, error) {
-	if n := c.in.gathered; n > 0 && n < maxGather {
+	if n := c.in.gathered; n > 0 && n < maxGather && c.others() {
 		if n, err := c.t.readv(a, b, false); err != errWouldBlock {
 			return n, err
 		}
 	}
 	c.kick()
 	return c.t.readv(a, b, true)
+}
+
+// others reports whether requests are in flight besides those just gathered.
+func (c *Conn) others() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.in.taken-c.released > int64(c.in.gathered)
 }
 
 // fill reads more into the buffer, of which less than a header is filled.
