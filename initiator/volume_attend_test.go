@@ -39,6 +39,7 @@ func TestUnitAttentionsBecomeEvents(t *testing.T) {
 		{0x2a, 0x01, func(d *fakeDisk) { d.header.WriteProtect = true }, []VolumeEventType{VolumeModeChanged}},
 		{0x29, 0x00, func(d *fakeDisk) { d.cap.LastLBA++; d.caching.WriteCache = false }, []VolumeEventType{VolumeResized, VolumeModeChanged, VolumeReset}},
 		{0x3f, 0x03, func(d *fakeDisk) { d.ids, d.serial = nil, "0002" }, []VolumeEventType{VolumeReplaced}},
+		{0x3f, 0x0e, func(d *fakeDisk) { d.ids, d.serial = nil, "0002" }, []VolumeEventType{VolumeReplaced}},
 	}
 	for _, tt := range tests {
 		t.Run(scsi.CodeText(tt.asc, tt.ascq), func(t *testing.T) {

@@ -207,7 +207,8 @@ func judgeAttention(s scsi.Sense) judgement {
 	case s.Code() == 0x2a06:
 		j.attention = attnAccess
 	case s.Code() == 0x3f0e:
-		j.attention = attnLUNs
+		// What has the number now may be another unit.
+		j.verdict, j.attention = verdictHold, attnLUNs|attnReplaced
 	case s.Code() == 0x3807:
 		j.attention = attnThreshold
 	}
