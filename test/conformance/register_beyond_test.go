@@ -28,5 +28,6 @@ var beyondRows = []row{
 	{"5.12", "flood of pings: no memory", "11.19", "initiator.TestFloodOfPings", ""},
 	{"5.13", "any bytes in full feature phase, fuzzed", "7.7", "initiator.FuzzFullFeature", ""},
 	{"5.14", "any text in login, fuzzed", "7.12", "initiator.FuzzLogin", ""},
+	{"5.15", "what a target must not answer a task with: the task fails, memory around its buffer stays as it is", "7.13", "initiator.TestHostileTarget", ""},
 	{"6.1", "other sessions go on", "7.1.4", "TestBeyond_6_1_OtherSessionsGoOn", ""},
 }

@@ -77,6 +77,8 @@ var ffpRows = []row{
 	{"21.2", "logout responses", "11.15.1", "TestFFP_21_2_LogoutResponses", ""},
 	{"21.3", "logout without an answer", "7.5", "TestFFP_21_3_LogoutWithoutAnswer", ""},
 	{"21.4", "logout waits for tasks", "11.14.5", "TestFFP_21_4_LogoutWaitsForTasks", ""},
+	{"21.5", "logout for the reasons \"close the connection\" and \"remove the connection for recovery\"", "11.14.1", "TestFFP_21_1_Logout",
+		oneConnection + ": closing it closes the session, the reason that is always given. Recovery of a connection takes error recovery level 2."},
 	{"22.1", "text request and response", "11.10, 11.11", "TestFFP_22_1_TextRequest", ""},
 	{"22.2", "text continuation", "11.10.4, 11.11", "TestFFP_22_2_TextContinuation", ""},
 	{"22.3", "text response with wrong tags", "11.11.3, 11.11.4", "TestFFP_22_3_TextResponseWithWrongTags", ""},

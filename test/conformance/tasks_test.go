@@ -61,20 +61,25 @@ func good(t *initiator.Task) error {
 }
 
 // A running task is one that the initiator carries out while the test plays the
-// target.
+// target. It is the task's Completer.
 type running struct {
 	*initiator.Task
 	t    testing.TB
-	done chan struct{}
+	done chan struct{} // closed by TaskDone
 }
 
-// start hands a task to the session.
+// TaskDone implements initiator.Completer.
+func (r *running) TaskDone(*initiator.Task) { close(r.done) }
+
+// Flush implements initiator.Completer.
+func (r *running) Flush() {}
+
+// start hands a task to the session. It is sent, or queued, when start returns.
 func start(t testing.TB, s *initiator.Session, task *initiator.Task) *running {
 	r := &running{Task: task, t: t, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		s.Do(context.Background(), task) //nolint:errcheck // in task.Err
-	}()
+	task.Owner = r
+	s.Submit(task)
+	s.Kick()
 	t.Cleanup(func() { s.Close(); <-r.done })
 	return r
 }
