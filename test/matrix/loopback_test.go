@@ -1,0 +1,35 @@
+//go:build integration
+
+package matrix
+
+import (
+	"testing"
+
+	"github.com/goiscsi/goiscsi/test/targets"
+)
+
+func TestTGT(t *testing.T) {
+	file := targets.SparseFile(t, diskSize)
+	tgt := targets.StartTGT(t, 0, nil, targets.Target{Name: targetName, LUNs: []targets.LUN{{Number: 1, Path: file}}})
+	allow(t, tgt)
+	s := &subject{portal: tgt.Portal(), lun: 1, file: file}
+	s.run(t)
+}
+
+// allow has a tgtd take what is offered: by itself it has InitialR2T and no
+// digests.
+func allow(t *testing.T, tgt *targets.TGT) {
+	t.Helper()
+	for _, kv := range [][2]string{{"InitialR2T", "No"}, {"HeaderDigest", "CRC32C,None"}, {"DataDigest", "CRC32C,None"}} {
+		if out, err := tgt.Adm("--op", "update", "--mode", "target", "--tid", "1", "-n", kv[0], "-v", kv[1]); err != nil {
+			t.Fatalf("%s: %v\n%s", kv[0], err, out)
+		}
+	}
+}
+
+func TestISTGT(t *testing.T) {
+	file := targets.SparseFile(t, diskSize)
+	tgt := targets.StartISTGT(t, targets.Target{Name: targetName, LUNs: []targets.LUN{{Number: 0, Path: file}}})
+	s := &subject{portal: tgt.Portal(), lun: 0, file: file, initialR2T: true}
+	s.run(t)
+}
