@@ -74,6 +74,9 @@ done
 third=/dev/disk/by-id/scsi-$(udevadm info -q property -n ` + byPath + `3 | sed -n 's/^ID_SERIAL=//p')
 mount $third /mnt/c
 
+echo "-- consumers 23: nsenter, nothing in the environment"
+[ "$(env -i /usr/bin/nsenter --mount=/proc/1/ns/mnt --net=/proc/1/ns/net /sbin/iscsiadm -m session <&-)" = "$(iscsiadm -m session)" ] || fail nsenter
+
 echo "-- restarts with I/O running"
 dd if=/dev/zero of=/mnt/a/io bs=4k count=64 oflag=direct 2>/dev/null
 ( while [ ! -e /run/enough ]; do
@@ -116,7 +119,7 @@ func TestBoot(t *testing.T) {
 	dir := t.TempDir()
 	makeDisks(t, dir)
 	res := run(t, guest.Job{
-		Kind: guest.Systemd, Dir: dir, Timeout: 6 * time.Minute, Prepare: prepare, Script: job,
+		Kind: guest.Systemd, Dir: dir, Timeout: 8 * time.Minute, Prepare: prepare, Script: job,
 		Files: map[string]string{"goiscsi.deb": buildPackage(t), "bin/iscsi-target": filepath.Join(binDir(t), "iscsi-target")},
 	})
 	if t.Failed() {
