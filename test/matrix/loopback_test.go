@@ -3,6 +3,8 @@
 package matrix
 
 import (
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/goiscsi/goiscsi/test/targets"
@@ -13,7 +15,7 @@ func TestTGT(t *testing.T) {
 	tgt := targets.StartTGT(t, 0, nil, targets.Target{Name: targetName, LUNs: []targets.LUN{{Number: 1, Path: file}}})
 	allow(t, tgt)
 	s := &subject{portal: tgt.Portal(), lun: 1, file: file}
-	s.run(t)
+	s.run(t, 0, 1)
 }
 
 // allow has a tgtd take what is offered: by itself it has InitialR2T and no
@@ -27,9 +29,20 @@ func allow(t *testing.T, tgt *targets.TGT) {
 	}
 }
 
+// TestISTGT shares the combinations out among several: istgt takes a second for
+// each login, all of it asleep.
 func TestISTGT(t *testing.T) {
-	file := targets.SparseFile(t, diskSize)
-	tgt := targets.StartISTGT(t, targets.Target{Name: targetName, LUNs: []targets.LUN{{Number: 0, Path: file}}})
-	s := &subject{portal: tgt.Portal(), lun: 0, file: file, initialR2T: true}
-	s.run(t)
+	const lanes = 8
+	var wg sync.WaitGroup
+	for lane := range lanes {
+		wg.Go(func() { // not t.Parallel, which counts processors
+			t.Run(strconv.Itoa(lane), func(t *testing.T) {
+				file := targets.SparseFile(t, diskSize)
+				tgt := targets.StartISTGT(t, targets.Target{Name: targetName, LUNs: []targets.LUN{{Number: 0, Path: file}}})
+				s := &subject{portal: tgt.Portal(), lun: 0, file: file, initialR2T: true}
+				s.run(t, lane, lanes)
+			})
+		})
+	}
+	wg.Wait()
 }

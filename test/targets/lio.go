@@ -105,6 +105,12 @@ func (l *LIO) Enable(name string, on bool) {
 	l.write("iscsi/"+name+"/tpgt_1/enable", v)
 }
 
+// Param sets what the target negotiates: a key of RFC 7143 and its value.
+func (l *LIO) Param(name, key, value string) {
+	l.t.Helper()
+	l.write("iscsi/"+name+"/tpgt_1/param/"+key, value)
+}
+
 // Sessions returns what the kernel says of the target's dynamic sessions.
 func (l *LIO) Sessions(name string) string {
 	b, _ := os.ReadFile(filepath.Join(l.root, "iscsi", name, "tpgt_1", "dynamic_sessions"))
