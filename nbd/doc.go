@@ -18,8 +18,8 @@
 //
 // One goroutine reads a socket. It takes as many requests as have come with
 // one system call, submits each to the Backend, and calls Backend.Kick when
-// none is left in memory, so that the backend can send what it gathered in one
-// go. The payload of a write is read into a pooled buffer that the backend uses
+// none is left in memory or in the socket, so that the backend can send what it
+// gathered in one go. The payload of a write is read into a pooled buffer that the backend uses
 // as it is. Request structures belong to the connection and are used again, so
 // that a request costs no allocation.
 //

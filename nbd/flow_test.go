@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -97,6 +98,50 @@ func TestKickFollowsEachBatch(t *testing.T) {
 	}
 	for range 50 {
 		complete(<-b.requests, 0)
+	}
+}
+
+// A countingBackend notes how many requests came between two kicks.
+type countingBackend struct {
+	*manualBackend
+	since int          // of the reading goroutine
+	most  atomic.Int64 // of all that ended with a kick
+}
+
+func (b *countingBackend) Submit(r *nbd.Request) {
+	b.since++
+	b.manualBackend.Submit(r)
+}
+
+func (b *countingBackend) Kick() {
+	b.most.Store(max(b.most.Load(), int64(b.since)))
+	b.since = 0
+	b.manualBackend.Kick()
+}
+
+// The server looks for more requests before it kicks, but a client that sends
+// without end must not hold up what it sent before.
+func TestKickComesWhileRequestsKeepComing(t *testing.T) {
+	b := &countingBackend{manualBackend: newManualBackend()}
+	// With a buffer as small as this, what is sent in one go comes in many
+	// reads, none of which has to wait.
+	r := serve(t, &nbd.Export{Size: 1 << 20}, b, &nbd.ServerOptions{ReadBuffer: 4 * nbd.RequestSize})
+	const n = 200
+	var batch []byte
+	for i := range n {
+		batch = (&nbd.RequestHeader{Cmd: nbd.CmdRead, Cookie: uint64(i), Length: 512}).Append(batch)
+	}
+	if _, err := r.peer.Conn().Write(batch); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		complete(<-b.requests, 0)
+	}
+	for range n / 40 {
+		<-b.kicks
+	}
+	if most := b.most.Load(); most > 40 {
+		t.Errorf("%d requests waited for a kick", most)
 	}
 }
 
