@@ -115,6 +115,9 @@ func run() error {
 			continue
 		}
 		b.out.begin(p.name)
+		if p.name != "scale" {
+			b.out.line("\n%d rounds of %g s each.", b.rounds, b.seconds)
+		}
 		if err := p.run(b); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
