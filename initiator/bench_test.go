@@ -125,7 +125,11 @@ func BenchmarkSession(b *testing.B) {
 		{"read", 1 << 20, 8, true},
 		{"write", 1 << 20, 8, true},
 	} {
-		b.Run(fmt.Sprintf("op=%s/size=%d/depth=%d/crc=%v", bm.op, bm.size, bm.depth, bm.crc), func(b *testing.B) {
+		digest := "none"
+		if bm.crc {
+			digest = "crc32c"
+		}
+		b.Run(fmt.Sprintf("op=%s/size=%d/depth=%d/digest=%s", bm.op, bm.size, bm.depth, digest), func(b *testing.B) {
 			l := newLoop(b, bm.crc)
 			tasks := benchTasks(bm.depth, bm.size, bm.op == "write")
 			if err := l.run(tasks, 1000); err != nil {

@@ -401,7 +401,7 @@ func (p *inlinePort) Do(context.Context, *Task) error { return nil }
 
 func BenchmarkVolume(b *testing.B) {
 	for _, op := range []Op{OpRead, OpWrite} {
-		b.Run(op.String()+"/size=4096", func(b *testing.B) {
+		b.Run("op="+op.String()+"/size=4096", func(b *testing.B) {
 			d := newFakeDisk(b, 1<<20, 512)
 			v := d.open(b, VolumeOptions{})
 			v.port = &inlinePort{v: v}

@@ -493,7 +493,7 @@ func BenchmarkVolumeOverTCP(b *testing.B) {
 	for _, op := range []initiator.Op{initiator.OpRead, initiator.OpWrite} {
 		for _, size := range []int{4096, 256 << 10} {
 			for _, depth := range []int{1, 32} {
-				b.Run(fmt.Sprintf("%s/size=%d/depth=%d", op, size, depth), func(b *testing.B) {
+				b.Run(fmt.Sprintf("op=%s/size=%d/depth=%d", op, size, depth), func(b *testing.B) {
 					r := newRig(b, func(c *iscsitest.Config) {
 						c.Targets[0].LUNs[1] = &iscsitest.LUN{Store: iscsitest.NullStore(1 << 30)}
 					})
