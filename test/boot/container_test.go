@@ -25,9 +25,12 @@ mkdir -p /root1/usr/sbin /root1/dev /root1/sys /root1/proc /root1/tmp /root1/run
 rm -rf /etc/iscsi /var/lib/iscsi; mkdir -p /etc/iscsi /var/lib/iscsi
 cp /lab/bin/iscsiadm /lab/bin/iscsid /lab/bin/iscsi-iname /root1/usr/sbin/
 for d in dev sys proc run/iscsid etc/iscsi var/lib/iscsi; do mount --rbind /$d /root1/$d; done
-inside() { unshare --mount chroot /root1 "$@" </dev/null; }
+inside() { unshare --mount --propagation slave chroot /root1 "$@" </dev/null; }
+# An engine detaches the machine's mounts from the container's namespace; here
+# they stay, so they must follow the machine's.
+mount --make-rshared /
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-inside $ENTRYPOINT >/lab/iscsid.log 2>&1 &
+unshare --mount --propagation slave chroot /root1 $ENTRYPOINT </dev/null >/lab/iscsid.log 2>&1 &
 daemon=$!
 inside /usr/sbin/iscsiadm -m discovery -t st -p 127.0.0.1 || fail discovery
 inside /usr/sbin/iscsiadm -m node -l || fail login
@@ -37,7 +40,7 @@ mkdir -p /mnt/d; mount ` + byPath + `1 /mnt/d
 echo text >/mnt/d/file
 # A new container takes over from the old one.
 kill $daemon; wait $daemon || fail "iscsid ended with $?"
-inside $ENTRYPOINT >>/lab/iscsid.log 2>&1 &
+unshare --mount --propagation slave chroot /root1 $ENTRYPOINT </dev/null >>/lab/iscsid.log 2>&1 &
 daemon=$!
 sync -f /mnt/d/file
 umount /mnt/d

@@ -80,6 +80,7 @@ grep -q 'in use' /lab/log || fail "no reason: $(cat /lab/log)"
 [ "$(iscsiadm -m session)" = "$want" ] || fail "the session is gone"
 grep -q text /mnt/d/file
 umount /mnt/d
+iscsiadm -m node >/lab/records
 
 echo "-- removal"
 quiet dpkg -r goiscsi
@@ -93,7 +94,7 @@ done
 
 echo "-- again, and purge"
 quiet $install /lab/goiscsi.deb
-[ "$(iscsiadm -m node)" = "$(cat /lab/before)" ] || fail "records are gone"
+[ "$(iscsiadm -m node)" = "$(cat /lab/records)" ] || fail "records were $(cat /lab/records), are $(iscsiadm -m node)"
 quiet dpkg -P goiscsi
 [ ! -e /var/lib/iscsi/nodes.db ] && [ ! -e /etc/iscsi/initiatorname.iscsi ] || fail "files are left"
 echo done
