@@ -39,7 +39,7 @@ func TestKilledDuringCommand(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r.t = t
-			for range times(3, 50) {
+			for range times(2, 50) {
 				if tc.session {
 					r.Must(login...)
 				}

@@ -114,7 +114,7 @@ func TestAnotherDisk(t *testing.T) {
 		{"while the target is away, without unit attention", false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			for range times(5, 100) {
+			for range times(3, 100) {
 				tgt := newInProcess(t, func(c *iscsitest.Config) { c.UnitAttention = tc.attention })
 				r := newRig(t)
 				r.record(tgt.addr)

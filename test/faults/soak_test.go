@@ -21,7 +21,7 @@ func soakTime() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("FAULTS")); err == nil {
 		return d
 	}
-	return 20 * time.Second
+	return 12 * time.Second
 }
 
 // soak has one fault after the other, at random, while checker c runs, and
