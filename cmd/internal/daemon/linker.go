@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -84,19 +83,6 @@ func (l *linker) drop(name, node string) error {
 		return nil
 	}
 	return l.unlink(name, node)
-}
-
-// names returns the names that node claims with the given prefix.
-func (l *linker) names(node, prefix string) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []string
-	for name, held := range l.claims {
-		if strings.HasPrefix(name, prefix) && slices.Contains(held, node) {
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 // point makes the link unless it leads to a live device already.

@@ -104,9 +104,6 @@ func (k *linkKeeper) handle(ev uevent) {
 	}
 }
 
-// refresh looks at the partitions of a disk without an announcement.
-func (k *linkKeeper) refresh(disk string) { k.handle(uevent{disk: disk}) }
-
 // sync makes the partition links what sysfs says. k.mu is held.
 func (k *linkKeeper) sync(disk string, d *diskLinks) {
 	now, err := partitions(k.sys, disk)
