@@ -138,11 +138,3 @@ func (l *requestList) remove(r *Request) {
 	}
 	r.next, r.prev, r.queue = nil, nil, nil
 }
-
-func (l *requestList) popFront() *Request {
-	r := l.head
-	if r != nil {
-		l.remove(r)
-	}
-	return r
-}

@@ -92,7 +92,12 @@ func FuzzProvisioning(f *testing.F) {
 func FuzzCapacity(f *testing.F) {
 	c := scsi.Capacity{LastLBA: 99, BlockSize: 512, Thin: true}
 	f.Add(c.Append10(nil))
-	fuzzDecoder(f, c.Append16(nil), scsi.ParseCapacity16, func(c scsi.Capacity) []byte { c.Blocks(); return c.Append16(nil) })
+	fuzzDecoder(f, c.Append16(nil), scsi.ParseCapacity16, func(c scsi.Capacity) []byte {
+		if c.Blocks() == 0 {
+			panic("the number of blocks has wrapped")
+		}
+		return c.Append16(nil)
+	})
 }
 
 func FuzzModeSense(f *testing.F) {
