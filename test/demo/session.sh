@@ -16,9 +16,10 @@ cleanup() {
 	status=$?
 	trap - EXIT
 	[ -z "$mounted" ] || umount "$mounted" 2>/dev/null || true
-	if [ -s "$dir/iscsid.pid" ]; then
+	# The daemon takes its pid file away in its own time after -k 0.
+	if pid=$(cat "$dir/iscsid.pid" 2>/dev/null) && [ -n "$pid" ]; then
 		iscsiadm -m node -U all >/dev/null 2>&1 || true
-		stop "$(cat "$dir/iscsid.pid")"
+		stop "$pid"
 	fi
 	[ -z "$target_pid" ] || stop "$target_pid"
 	rm -rf "$dir"
