@@ -1,15 +1,18 @@
 package initiator
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/goiscsi/goiscsi/internal/portal"
 )
 
 // DefaultPort is the TCP port of iSCSI registered with IANA.
-const DefaultPort = 3260
+const DefaultPort = portal.DefaultPort
 
 // UnknownTPGT is the portal group tag of a portal whose tag is not known.
 const UnknownTPGT = -1
@@ -35,63 +38,23 @@ type Portal struct {
 // "[v6]:port,tpgt", and a bare IPv6 address with or without zone. Port
 // defaults to DefaultPort, the portal group tag to UnknownTPGT.
 func ParsePortal(s string) (Portal, error) {
-	p := Portal{Port: DefaultPort, TPGT: UnknownTPGT}
-	bad := func(reason string) (Portal, error) {
+	parsed, err := portal.Parse(s)
+	if err != nil {
+		reason := err.Error()
+		if pe := (*portal.ParseError)(nil); errors.As(err, &pe) {
+			reason = pe.Reason
+		}
 		return Portal{}, &PortalError{Text: s, Reason: reason}
 	}
-	addr := s
-	if i := strings.LastIndexByte(addr, ','); i >= 0 {
-		n, err := strconv.ParseUint(addr[i+1:], 10, 16)
-		if err != nil {
-			return bad("portal group tag is not a number from 0 to 65535")
-		}
-		p.TPGT = int(n)
-		addr = addr[:i]
+	reason := checkHost(parsed.Host)
+	if ip, err := netip.ParseAddr(parsed.Host); strings.HasPrefix(s, "[") && (err != nil || !ip.Is6()) {
+		reason = "not an IPv6 address between brackets"
 	}
-	port := ""
-	switch {
-	case strings.HasPrefix(addr, "["):
-		end := strings.IndexByte(addr, ']')
-		if end < 0 {
-			return bad("missing ']'")
-		}
-		p.Host = addr[1:end]
-		rest := addr[end+1:]
-		if rest != "" {
-			if rest[0] != ':' {
-				return bad("unexpected text after ']'")
-			}
-			port = rest[1:]
-			if port == "" {
-				return bad("empty port")
-			}
-		}
-		if ip, err := netip.ParseAddr(p.Host); err != nil || !ip.Is6() {
-			return bad("not an IPv6 address between brackets")
-		}
-	case strings.Count(addr, ":") > 1:
-		p.Host = addr
-		if ip, err := netip.ParseAddr(addr); err != nil || !ip.Is6() {
-			return bad("not an IPv6 address")
-		}
-	default:
-		host, after, found := strings.Cut(addr, ":")
-		if found && after == "" {
-			return bad("empty port")
-		}
-		p.Host, port = host, after
+	if reason != "" {
+		return Portal{}, &PortalError{Text: s, Reason: reason}
 	}
-	if port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return bad("port is not a number from 1 to 65535")
-		}
-		p.Port = uint16(n)
-	}
-	if reason := checkHost(p.Host); reason != "" {
-		return bad(reason)
-	}
-	return p, nil
+	parsed = parsed.WithPort(DefaultPort)
+	return Portal{Host: parsed.Host, Port: uint16(parsed.Port), TPGT: parsed.TPGT}, nil
 }
 
 // zoned returns p, as the portal at asked named it, for our own use: a
@@ -112,11 +75,8 @@ func (p Portal) zoned(asked Portal) Portal {
 // checkHost returns why host can be neither an address nor a host name, or "".
 // Hosts come from the wire and end in file names and terminals.
 func checkHost(host string) string {
-	if host == "" {
-		return "empty host"
-	}
-	if len(host) > 253 {
-		return "host name too long"
+	if reason := portal.CheckHost(host); reason != "" {
+		return reason
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if z := ip.Zone(); strings.ContainsFunc(z, func(r rune) bool { return !isHostRune(r) }) {
