@@ -76,11 +76,11 @@ func TestJob(ctx context.Context, base Job, pkg string, o TestOptions) (Job, fun
 	return base, cleanup, nil
 }
 
-// TestPackages lists the packages below the patterns that have guest tests,
-// in the order of go list.
-func TestPackages(ctx context.Context, patterns ...string) ([]string, error) {
+// TestPackages lists the packages below the patterns that have tests with a
+// build tag, such as Tag, in the order of go list.
+func TestPackages(ctx context.Context, tag string, patterns ...string) ([]string, error) {
 	var names []string
-	all, err := listPackages(ctx, patterns...)
+	all, err := listPackages(ctx, tag, patterns...)
 	for _, p := range all {
 		if len(p.files) > 0 {
 			names = append(names, p.ImportPath)
@@ -97,7 +97,7 @@ type testPackage struct {
 }
 
 func packageWithTag(ctx context.Context, pkg string) (testPackage, error) {
-	all, err := listPackages(ctx, pkg)
+	all, err := listPackages(ctx, Tag, pkg)
 	if err != nil {
 		return testPackage{}, err
 	}
@@ -107,7 +107,7 @@ func packageWithTag(ctx context.Context, pkg string) (testPackage, error) {
 	return all[0], nil
 }
 
-func listPackages(ctx context.Context, patterns ...string) ([]testPackage, error) {
+func listPackages(ctx context.Context, tag string, patterns ...string) ([]testPackage, error) {
 	list := func(tags string) ([]testPackage, error) {
 		args := append([]string{"list", "-tags", tags, "-json=Dir,ImportPath,TestGoFiles,XTestGoFiles"}, patterns...)
 		cmd := exec.CommandContext(ctx, "go", args...)
@@ -138,7 +138,7 @@ func listPackages(ctx context.Context, patterns ...string) ([]testPackage, error
 			known[filepath.Join(p.Dir, f)] = true
 		}
 	}
-	tagged, err := list(Tag)
+	tagged, err := list(tag)
 	if err != nil {
 		return nil, err
 	}

@@ -29,11 +29,12 @@ func integration(ctx context.Context, o *options) outcome {
 	if o.depsErr != nil {
 		return cannotRun("not run: " + o.depsErr.Error())
 	}
-	out, err := command(ctx, nil, "go", "list", "-tags", "integration", "./test/...")
+	// Packages without tests of the tag have had their turn as unit tests.
+	pkgs, err := guest.TestPackages(ctx, "integration", "./...")
 	if err != nil {
-		return fail(string(out))
+		return fail(err.Error())
 	}
-	pkgs := slices.DeleteFunc(strings.Fields(string(out)), func(pkg string) bool { return strings.HasSuffix(pkg, "/test/boot") })
+	pkgs = slices.DeleteFunc(pkgs, func(pkg string) bool { return strings.HasSuffix(pkg, "/test/boot") })
 	// One package at a time: several measure times on a machine of two cores.
 	return goTest(ctx, o, append([]string{"-tags", "integration", "-count=1", "-p", "1"}, pkgs...)...)
 }

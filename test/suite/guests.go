@@ -20,7 +20,7 @@ func guestTests(ctx context.Context, o *options) outcome {
 	if o.depsErr != nil {
 		return cannotRun("not run: " + o.depsErr.Error())
 	}
-	pkgs, err := guest.TestPackages(ctx, "./...")
+	pkgs, err := guest.TestPackages(ctx, guest.Tag, "./...")
 	if err != nil {
 		return fail(err.Error())
 	}
@@ -44,6 +44,8 @@ func guestTest(ctx context.Context, o *options, pkg string) outcome {
 	base := guest.Job{
 		Files:   map[string]string{"bin": bin},
 		Timeout: 10 * time.Minute,
+		// What one test leaves in memory, another may need.
+		MemoryMiB: 2048,
 	}
 	job, cleanup, err := guest.TestJob(ctx, base, pkg, guest.TestOptions{Flags: []string{"-test.v=test2json"}})
 	defer cleanup()
