@@ -34,23 +34,25 @@ func FromEnv() Paths { return FromLookup(os.Getenv) }
 
 // FromLookup returns the places as the variables that get returns move them;
 // an empty value counts as unset. ISCSI_ROOT, when set, stands before every
-// default.
+// default but those of Dev and Sys: these are the kernel's trees, and a part of
+// them in another place is of no use.
 func FromLookup(get func(string) string) Paths {
 	root := get("ISCSI_ROOT")
-	at := func(env, def string) string {
+	or := func(env, def string) string {
 		if v := get(env); v != "" {
 			return v
 		}
-		return filepath.Join(root, def)
+		return def
 	}
+	at := func(env, def string) string { return or(env, filepath.Join(root, def)) }
 	return Paths{
 		Config:        at("ISCSI_CONFIG", "/etc/iscsi/iscsid.conf"),
 		InitiatorName: at("ISCSI_INITIATORNAME", "/etc/iscsi/initiatorname.iscsi"),
 		DB:            at("ISCSI_DB", "/var/lib/iscsi/nodes.db"),
 		Run:           at("ISCSI_RUN", "/run/iscsid"),
 		PIDFile:       at("ISCSI_PIDFILE", "/run/iscsid.pid"),
-		Dev:           at("ISCSI_DEV", "/dev"),
-		Sys:           at("SYSFS_PATH", "/sys"),
+		Dev:           or("ISCSI_DEV", "/dev"),
+		Sys:           or("SYSFS_PATH", "/sys"),
 	}
 }
 

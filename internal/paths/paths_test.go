@@ -21,6 +21,9 @@ func TestFromLookup(t *testing.T) {
 			if p.DB != tc.db || p.Run != tc.run {
 				t.Errorf("DB %q Run %q, want %q %q", p.DB, p.Run, tc.db, tc.run)
 			}
+			if p.Dev != "/dev" || p.Sys != "/sys" {
+				t.Errorf("Dev %q Sys %q: the kernel's trees have moved", p.Dev, p.Sys)
+			}
 			if got, want := p.ControlSocket(), tc.run+"/control.sock"; got != want {
 				t.Errorf("ControlSocket() = %q, want %q", got, want)
 			}

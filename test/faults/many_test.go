@@ -88,7 +88,9 @@ func TestManySessions(t *testing.T) {
 		t.Errorf("%d KiB resident: more than 1 MiB a session", most)
 	}
 	h.Must("-m", "session", "-u")
-	if left := descriptors(t, d.PID()); left > idleFiles+2 {
+	// Connections of commands that have just ended may still be open; a leak would
+	// be of hundreds.
+	if left := descriptors(t, d.PID()); left > idleFiles+16 {
 		t.Errorf("%d descriptors after the logout, %d before the login", left, idleFiles)
 	}
 	tgt.violations()
