@@ -115,9 +115,10 @@ type lockFile struct{ f *os.File }
 // errLocked says that another process holds the file.
 var errLocked = errors.New("held by another process")
 
-// lockPath takes the lock without waiting.
+// lockPath takes the lock without waiting. A new file is for its owner alone:
+// whoever can open a file can lock it.
 func lockPath(path string) (*lockFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
 	}

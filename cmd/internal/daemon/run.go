@@ -77,9 +77,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	gid, err := controlGroup(conf)
 	if err != nil {
-		log.Warn("control socket is for root alone", "err", err)
+		log.Warn("nobody but root may control the daemon", "err", err)
 	}
-	if err := makeRunDir(o.Paths.Run, gid); err != nil {
+	if err := makeRunDir(o.Paths.Run); err != nil {
 		return err
 	}
 	lock, err := lockPath(filepath.Join(o.Paths.Run, "lock"))
@@ -98,7 +98,7 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	passed := activation.Files(true)
-	l, err := listen(o.Paths.ControlSocket(), passed, gid)
+	l, err := listen(o.Paths.ControlSocket(), passed)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
@@ -335,23 +335,24 @@ func controlGroup(conf *nodedb.Config) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// makeRunDir makes the run directory, which the group may enter.
-func makeRunDir(dir string, gid int) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// makeRunDir makes the run directory. Everybody may open what is in it by name,
+// which is the control socket alone, and nobody else may list it.
+func makeRunDir(dir string) error {
+	const mode = 0o711
+	if err := os.MkdirAll(dir, mode); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	if gid <= 0 {
-		return nil
-	}
-	if err := os.Chown(dir, -1, gid); err != nil {
+	// An older release or the umask may have made it narrower.
+	if err := os.Chmod(dir, mode); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	return os.Chmod(dir, 0o750)
+	return nil
 }
 
 // listen returns the control socket: the one that systemd listens on for us,
-// or a new one that only root, and the group if there is one, can open.
-func listen(path string, passed []*os.File, gid int) (net.Listener, error) {
+// or a new one. Everybody can open it: who may do what is the server's to decide, by
+// the peer's credentials.
+func listen(path string, passed []*os.File) (net.Listener, error) {
 	for _, f := range passed {
 		if strings.HasPrefix(f.Name(), fdPrefix) {
 			continue // a device's, see systemdStore
@@ -371,14 +372,7 @@ func listen(path string, passed []*os.File, gid int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode := fs.FileMode(0o600)
-	if gid > 0 {
-		mode = 0o660
-		err = os.Chown(path, -1, gid)
-	}
-	if err == nil {
-		err = os.Chmod(path, mode)
-	}
+	err = os.Chmod(path, 0o666)
 	if err != nil {
 		l.Close()
 		return nil, err

@@ -99,10 +99,14 @@ func (c *command) report(err error) errcode.Code {
 	for _, line := range nodedb.Lines(err) {
 		c.errorf("%s", oneLine(line))
 	}
+	code := errcode.Of(err)
 	if errors.Is(err, fs.ErrPermission) {
 		c.hintf("run the command as root")
+		if code == errcode.Err {
+			code = errcode.IDBM // as open-iscsi ends where it may not read its files
+		}
 	}
-	return errcode.Of(err)
+	return code
 }
 
 // oneLine replaces what could forge a line or move a terminal's cursor in a
