@@ -71,18 +71,23 @@ func TestSecondDaemon(t *testing.T) {
 	h.Check(lab.Expect{Code: 21, Stderr: "iscsiadm: No active sessions.\n"}, "-m", "session")
 }
 
-// TestNobodyElsesFiles wants records and state to be for their owner only.
+// TestNobodyElsesFiles wants records, state and disks to be for their owner only.
+// Of the run directory others may open by name what is for them, the control
+// socket, at which the daemon looks at who asks.
 func TestNobodyElsesFiles(t *testing.T) {
 	h, tgt := discovered(t)
 	h.Must(node(openTarget, tgt, "-l")...)
-	for _, path := range []string{h.Paths.DB, h.Paths.Run, h.Paths.ControlSocket(), h.Paths.StateDir(), h.Socket()} {
+	for path, forOthers := range map[string]os.FileMode{
+		h.Paths.DB: 0, h.Paths.StateDir(): 0, h.Paths.LUNDir(): 0, h.Socket(): 0, h.Paths.Run + "/lock": 0,
+		h.Paths.Run: 0o001, h.Paths.ControlSocket(): 0o006,
+	} {
 		st, err := os.Stat(path)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		if st.Mode().Perm()&0o007 != 0 {
-			t.Errorf("%s has mode %v: others can read it", path, st.Mode())
+		if got := st.Mode().Perm() & 0o007; got != forOthers {
+			t.Errorf("%s has mode %v: others have %o, want %o", path, st.Mode(), got, forOthers)
 		}
 	}
 }
