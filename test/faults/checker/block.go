@@ -57,10 +57,17 @@ func parse(b []byte, run, block uint64) (seq uint64, err error) {
 		return 0, fmt.Errorf("checksum %08x, want %08x: the block is torn", got, want)
 	}
 	if got := binary.LittleEndian.Uint64(b[8:]); got != run {
-		return 0, fmt.Errorf("a block of run %x in run %x", got, run)
+		return 0, &otherRunError{got, run}
 	}
 	if got := binary.LittleEndian.Uint64(b[16:]); got != block {
 		return 0, fmt.Errorf("block %d stands where block %d belongs", got, block)
 	}
 	return binary.LittleEndian.Uint64(b[24:]), nil
+}
+
+// An otherRunError is a block that another run has written.
+type otherRunError struct{ got, run uint64 }
+
+func (e *otherRunError) Error() string {
+	return fmt.Sprintf("a block of run %x in run %x", e.got, e.run)
 }

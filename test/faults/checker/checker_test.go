@@ -127,10 +127,13 @@ func TestFindings(t *testing.T) {
 			untilFound(t, c, m.crash)
 		}, "was acknowledged and is lost"},
 		{"flushed write lost", func(m *memory, c *checker.Checker) {
-			c.PowerFails(func() {
-				m.mu.Lock()
-				clear(m.now)
-				m.mu.Unlock()
+			// Perhaps nothing was flushed yet.
+			untilFound(t, c, func() {
+				c.PowerFails(func() {
+					m.mu.Lock()
+					clear(m.now)
+					m.mu.Unlock()
+				})
 			})
 		}, "was acknowledged and is lost"},
 		{"old write carried out late", func(m *memory, c *checker.Checker) {
