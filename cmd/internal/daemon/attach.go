@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/goiscsi/goiscsi/initiator/attach"
 )
 
 // An attachSpec says what is to be offered and how.
@@ -14,7 +16,7 @@ type attachSpec struct {
 	backend  string // identifier that stays with a kernel device
 	geo      geometry
 	known    int64 // size in bytes that a device to be adopted has
-	vol      submitter
+	vol      attach.Submitter
 	deadConn time.Duration // how long the kernel waits for a new daemon
 	// lost is called, from any goroutine, when the service has ended without
 	// detach or park.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/goiscsi/goiscsi/initiator/attach"
+	"github.com/goiscsi/goiscsi/internal/blockdev"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/nbd"
 )
@@ -304,7 +306,7 @@ func (t *kernelAttachment) serve(dev kernelDevice, conn net.Conn) {
 	t.dev, t.conn = dev, conn
 	ctx, cancel := context.WithCancel(context.Background())
 	t.drain = cancel
-	b := newBackend(t.spec.vol)
+	b := attach.NewBackend(t.spec.vol)
 	t.wg.Go(func() {
 		defer cancel()
 		t.result = nbd.ServeConn(ctx, conn, t.export, b, &nbd.ServerOptions{Logger: t.a.log, Pool: t.a.pool})
@@ -322,16 +324,16 @@ func (t *kernelAttachment) offer(ctx context.Context) error {
 	}
 	bound, cancel := context.WithTimeout(ctx, nodeTime)
 	defer cancel()
-	if err := waitNode(bound, t.path()); err != nil {
+	if err := blockdev.WaitNode(bound, t.path()); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if merr := makeNode(t.a.sys, t.path()); merr != nil {
+		if merr := blockdev.MakeNode(t.a.sys, t.path()); merr != nil {
 			return fmt.Errorf("device node: %w", errors.Join(err, merr))
 		}
 	}
 	probed := make(chan error, 1)
-	t.wg.Go(func() { probed <- probePartitions(t.path()) })
+	t.wg.Go(func() { probed <- blockdev.ProbePartitions(t.path()) })
 	bound, cancel = context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	select {

@@ -159,16 +159,3 @@ func TestKernelEventsCanBeClosed(t *testing.T) {
 		t.Error("no error after Close")
 	}
 }
-
-func TestWaitNodeWakesUpWhenTheNodeAppears(t *testing.T) {
-	dir := t.TempDir()
-	node := filepath.Join(dir, "nbd0")
-	done := make(chan error, 1)
-	go func() { done <- waitNode(t.Context(), node) }()
-	if err := os.WriteFile(node, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}

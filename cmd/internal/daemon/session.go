@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/goiscsi/goiscsi/initiator"
+	"github.com/goiscsi/goiscsi/initiator/attach"
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
@@ -72,18 +73,12 @@ type geometry struct {
 
 // A volume is a disk that requests can be sent to.
 type volume interface {
-	submitter
+	attach.Submitter
 	geometry() geometry
 	// refresh asks the target for size and write protection anew.
 	refresh(ctx context.Context) error
 	// close gives the volume up; it waits for what the unit is doing.
 	close()
-}
-
-// A submitter takes requests, see initiator.Volume.
-type submitter interface {
-	Submit(*initiator.Request)
-	Kick()
 }
 
 // A dialFunc logs in to a target.

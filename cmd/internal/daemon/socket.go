@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/goiscsi/goiscsi/initiator/attach"
 	"github.com/goiscsi/goiscsi/nbd"
 )
 
@@ -68,7 +69,7 @@ func (a *socketAttacher) attach(_ context.Context, spec attachSpec, _ func(int) 
 		return nil, err
 	}
 	t.server = nbd.NewServer(&nbd.ServerOptions{Logger: a.log, Pool: a.pool})
-	if err := t.server.Add(t.export, newBackend(spec.vol)); err != nil {
+	if err := t.server.Add(t.export, attach.NewBackend(spec.vol)); err != nil {
 		l.Close()
 		return nil, err
 	}

@@ -1,7 +1,6 @@
-package daemon
+package attach
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"syscall"
@@ -18,7 +17,7 @@ import (
 // session's, and when the session has no more answers in memory, each
 // connection that got one is flushed once.
 type backend struct {
-	vol submitter
+	vol Submitter
 
 	// mu guards dirty and spare. Answers come from the session's receive
 	// goroutine, and during a recovery from a second one.
@@ -29,7 +28,20 @@ type backend struct {
 
 var _ nbd.Backend = (*backend)(nil)
 
-func newBackend(vol submitter) *backend { return &backend{vol: vol} }
+// A Submitter takes requests as an initiator.Volume does: none of its methods
+// waits.
+type Submitter interface {
+	Submit(*initiator.Request)
+	Kick()
+}
+
+var _ Submitter = (*initiator.Volume)(nil)
+
+// NewBackend returns a backend for an NBD server that answers the requests of
+// its connections from a volume. One backend serves any number of connections.
+func NewBackend(vol Submitter) nbd.Backend { return newBackend(vol) }
+
+func newBackend(vol Submitter) *backend { return &backend{vol: vol} }
 
 // A pending is the volume's side of an nbd.Request, kept in its Private.
 type pending struct {
@@ -77,7 +89,7 @@ func (b *backend) Kick() { b.vol.Kick() }
 func (b *backend) RequestDone(q *initiator.Request) {
 	p := q.Private.(*pending)
 	conn := p.nbd.Conn()
-	p.nbd.Complete(errnoOf(q.Err))
+	p.nbd.Complete(initiator.Errno(q.Err))
 	b.mu.Lock()
 	if !slices.Contains(b.dirty, conn) {
 		b.dirty = append(b.dirty, conn)
@@ -100,26 +112,4 @@ func (b *backend) Flush() {
 		b.spare = list[:0]
 	}
 	b.mu.Unlock()
-}
-
-// errnoOf returns the errno that stands for the failure of a request.
-func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
-	}
-	var e interface{ Errno() syscall.Errno }
-	if errors.As(err, &e) && e.Errno() != 0 {
-		return e.Errno()
-	}
-	return syscall.EIO
-}
-
-// exportOf describes a volume to NBD clients.
-func exportOf(spec *attachSpec) *nbd.Export {
-	g := &spec.geo
-	return &nbd.Export{
-		Size: uint64(g.size), Description: spec.label, BlockSize: uint32(g.blockSize),
-		ReadOnly: g.readOnly, Flush: g.flush, FUA: g.fua && g.flush, Trim: g.trim, WriteZeroes: g.zeroes, Rotational: g.rotational,
-		MultiConn: true, // a flush reaches the unit behind all connections
-	}
 }

@@ -1,0 +1,2 @@
+// Package attach offers disks of package initiator to other programs over NBD.
+package attach
