@@ -1,5 +1,6 @@
-// Package control is the interface between iscsiadm and iscsid: the types
-// that travel, the server that iscsid runs and the client that iscsiadm uses.
+// Package control is the interface between iscsiadm and iscsid: the server that
+// iscsid runs, and the types that travel and the client under the names of
+// package manager, which has them for every program.
 //
 // # Protocol
 //
@@ -34,7 +35,7 @@
 //
 // A login, logout or rescan may take minutes. While the server works on a
 // request it sends an interim answer (102 Processing) every few seconds; a
-// client that hears nothing at all for [Client.Silence] gives up, so a stopped
+// client that hears nothing at all for [ClientOptions.Silence] gives up, so a stopped
 // daemon never hangs a command, and a slow target is not mistaken for one.
 // When a client goes away its request's context ends: a login that somebody
 // waited for is cancelled by that, one sent with NoWait is not.

@@ -7,19 +7,6 @@ import (
 	"github.com/goiscsi/goiscsi/internal/errcode"
 )
 
-// Error is a refusal or failure as the daemon reports it. Message is one
-// line; Detail and Hint are for people: what exactly went wrong, and the next
-// thing to try.
-type Error struct {
-	Code    int    `json:"code"` // errcode.Code
-	Name    string `json:"name"` // "ERR_LOGIN_AUTH_FAILED"
-	Message string `json:"message"`
-	Detail  string `json:"detail,omitempty"`
-	Hint    string `json:"hint,omitempty"`
-	Target  string `json:"target,omitempty"`
-	Portal  string `json:"portal,omitempty"`
-}
-
 // NewError returns an Error with the name and text of the code.
 func NewError(c errcode.Code, detail string) *Error {
 	return &Error{Code: int(c), Name: c.Name(), Message: c.String(), Detail: detail}
@@ -41,78 +28,4 @@ func FromError(err error) *Error {
 		return e
 	}
 	return NewError(errcode.Of(err), err.Error())
-}
-
-// Error returns the message and, if there is one, the detail.
-func (e *Error) Error() string {
-	if e.Detail == "" || e.Detail == e.Message {
-		return e.Message
-	}
-	return e.Message + ": " + e.Detail
-}
-
-// ISCSICode returns the exit code that the error stands for.
-func (e *Error) ISCSICode() errcode.Code { return errcode.Code(e.Code) }
-
-// Is makes errors.Is match two Errors by their code.
-func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error)
-	return ok && t.Code == e.Code && t.Detail == "" && t.Target == "" && t.Portal == ""
-}
-
-// ConnError is a failure to talk to the daemon, as opposed to one that the
-// daemon reports. Its code is 20 when nobody listens, 13 when the socket may
-// not be opened, 16 for another protocol version, 33 when the daemon does not
-// answer and 18 for everything else.
-type ConnError struct {
-	Op     string // "login", "list sessions", …
-	Socket string
-	Code   errcode.Code
-	Err    error
-}
-
-func (e *ConnError) Error() string {
-	return fmt.Sprintf("%s: iscsid at %s: %v", e.Op, e.Socket, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *ConnError) Unwrap() error { return e.Err }
-
-// ISCSICode returns Code.
-func (e *ConnError) ISCSICode() errcode.Code { return e.Code }
-
-// IsNotRunning reports whether err says that no daemon listens on the socket.
-func IsNotRunning(err error) bool {
-	var ce *ConnError
-	return errors.As(err, &ce) && ce.Code == errcode.ISCSIDNotConn
-}
-
-// VersionError says that the two ends have no protocol version in common.
-type VersionError struct {
-	Server             string // release of the server, empty if it did not say
-	ServerMin          int
-	ServerMax          int
-	Client             string // release of the client
-	ClientMin          int
-	ClientMax          int
-	serverSaidNoRanges bool
-}
-
-func (e *VersionError) Error() string {
-	if e.serverSaidNoRanges {
-		return fmt.Sprintf("what listens there is not iscsid or is too old to say its version; this is %s with control protocol %s",
-			e.Client, versionRange(e.ClientMin, e.ClientMax))
-	}
-	return fmt.Sprintf("iscsid %s speaks control protocol %s, this is %s with %s: restart iscsid, or use the iscsiadm that came with it",
-		e.Server, versionRange(e.ServerMin, e.ServerMax), e.Client, versionRange(e.ClientMin, e.ClientMax))
-}
-
-// ISCSICode returns 16, open-iscsi's code for a mismatch of the two programs.
-func (e *VersionError) ISCSICode() errcode.Code { return errcode.InvalidMgmtReq }
-
-func versionRange(lo, hi int) string {
-	if lo == hi {
-		return fmt.Sprintf("version %d", lo)
-	}
-	return fmt.Sprintf("versions %d to %d", lo, hi)
 }

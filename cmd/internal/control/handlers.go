@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goiscsi/goiscsi/initiator/manager"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 )
 
@@ -240,7 +241,7 @@ func (s *Server) unknown(_ context.Context, r *http.Request) (int, any, error) {
 	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if n, err := strconv.Atoi(strings.TrimPrefix(first, "v")); err == nil && first != "" && first[0] == 'v' && (n < APIMin || n > APIMax) {
 		return 0, nil, Errorf(errcode.InvalidMgmtReq, "iscsid %s speaks control protocol %s, not %d",
-			s.o.Version, versionRange(APIMin, APIMax), n)
+			s.o.Version, manager.VersionRange(APIMin, APIMax), n)
 	}
 	return 0, nil, Errorf(errcode.InvalidMgmtReq, "iscsid %s knows no %s %s", s.o.Version, r.Method, r.URL.Path)
 }

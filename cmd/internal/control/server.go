@@ -10,20 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/goiscsi/goiscsi/initiator/manager"
 	"github.com/goiscsi/goiscsi/internal/version"
-)
-
-// The protocol versions that this package speaks.
-const (
-	APIMin = 1
-	APIMax = 1
-)
-
-// The headers that every answer of a server has.
-const (
-	headerVersion = "Iscsid-Version"
-	headerAPIMin  = "Iscsid-Api-Min"
-	headerAPIMax  = "Iscsid-Api-Max"
 )
 
 // Limits of a request.
@@ -111,9 +99,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set(headerVersion, s.o.Version)
-	h.Set(headerAPIMin, strconv.Itoa(APIMin))
-	h.Set(headerAPIMax, strconv.Itoa(APIMax))
+	h.Set(manager.HeaderVersion, s.o.Version)
+	h.Set(manager.HeaderAPIMin, strconv.Itoa(APIMin))
+	h.Set(manager.HeaderAPIMax, strconv.Itoa(APIMax))
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -1,4 +1,4 @@
-package control
+package manager
 
 import (
 	"bytes"
@@ -25,6 +25,23 @@ import (
 // DefaultSilence is how long a client waits for any sign of life.
 const DefaultSilence = 30 * time.Second
 
+// The protocol versions that this package speaks.
+const (
+	APIMin = 1
+	APIMax = 1
+)
+
+// The headers that every answer of a daemon has: its release, and the range of
+// protocol versions that it speaks.
+const (
+	HeaderVersion = "Iscsid-Version"
+	HeaderAPIMin  = "Iscsid-Api-Min"
+	HeaderAPIMax  = "Iscsid-Api-Max"
+)
+
+// maxHeader bounds the headers of an answer.
+const maxHeader = 16 << 10
+
 // maxAnswer bounds what a client reads: a session with a thousand devices is
 // about 500 KiB.
 const maxAnswer = 64 << 20
@@ -36,6 +53,7 @@ const maxAnswer = 64 << 20
 type Client struct {
 	socket  string
 	silence time.Duration
+	program string
 	http    *http.Client
 	tr      *http.Transport
 }
@@ -45,6 +63,9 @@ type ClientOptions struct {
 	// Silence is how long a call waits without hearing anything from the
 	// daemon, not even an interim answer. 0 is DefaultSilence.
 	Silence time.Duration
+	// Program is who we say we are, in the User-Agent and in messages about a
+	// daemon of another version. Empty is "goiscsi".
+	Program string
 	// DialContext replaces dialling the unix socket.
 	DialContext func(ctx context.Context) (net.Conn, error)
 }
@@ -54,6 +75,9 @@ type ClientOptions struct {
 func NewClient(socket string, o ClientOptions) *Client {
 	if o.Silence <= 0 {
 		o.Silence = DefaultSilence
+	}
+	if o.Program == "" {
+		o.Program = "goiscsi"
 	}
 	dial := o.DialContext
 	if dial == nil {
@@ -68,7 +92,7 @@ func NewClient(socket string, o ClientOptions) *Client {
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConnsPerHost:    4,
 	}
-	return &Client{socket: socket, silence: o.Silence, tr: tr, http: &http.Client{Transport: tr}}
+	return &Client{socket: socket, silence: o.Silence, program: o.Program, tr: tr, http: &http.Client{Transport: tr}}
 }
 
 // Socket returns the path of the socket.
@@ -203,7 +227,7 @@ func (c *Client) do(ctx context.Context, op, method, path string, in, out any) e
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Header.Set("User-Agent", "iscsiadm/"+version.Version)
+	req.Header.Set("User-Agent", c.program+"/"+version.Version)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.connError(ctx, op, err)
@@ -214,7 +238,7 @@ func (c *Client) do(ctx context.Context, op, method, path string, in, out any) e
 	if err != nil {
 		return c.connError(ctx, op, err)
 	}
-	if err := checkVersion(resp.Header); err != nil {
+	if err := c.checkVersion(resp.Header); err != nil {
 		return &ConnError{Op: op, Socket: c.socket, Code: errcode.InvalidMgmtReq, Err: err}
 	}
 	if resp.StatusCode/100 != 2 {
@@ -234,11 +258,11 @@ func (c *Client) do(ctx context.Context, op, method, path string, in, out any) e
 }
 
 // checkVersion looks whether the server that sent h speaks our version.
-func checkVersion(h http.Header) error {
-	e := &VersionError{Server: h.Get(headerVersion), Client: "iscsiadm " + version.Version, ClientMin: APIMin, ClientMax: APIMax}
+func (c *Client) checkVersion(h http.Header) error {
+	e := &VersionError{Server: h.Get(HeaderVersion), Client: c.program + " " + version.Version, program: c.program, ClientMin: APIMin, ClientMax: APIMax}
 	var err1, err2 error
-	e.ServerMin, err1 = strconv.Atoi(h.Get(headerAPIMin))
-	e.ServerMax, err2 = strconv.Atoi(h.Get(headerAPIMax))
+	e.ServerMin, err1 = strconv.Atoi(h.Get(HeaderAPIMin))
+	e.ServerMax, err2 = strconv.Atoi(h.Get(HeaderAPIMax))
 	if err1 != nil || err2 != nil {
 		e.serverSaidNoRanges = true
 		return e

@@ -1,4 +1,4 @@
-package control
+package manager
 
 // Stats are the counters of a session since its login, with the names that
 // open-iscsi prints. Octets count whole PDUs.
