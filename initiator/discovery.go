@@ -7,7 +7,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/goiscsi/goiscsi/initiator/internal/chap"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/pdu"
 )
@@ -88,7 +87,6 @@ func Discover(ctx context.Context, cfg DiscoveryConfig) ([]DiscoveredPortal, err
 			isid:          OpenISCSIISID(0),
 			cmdSN:         1,
 			chap:          cfg.CHAP,
-			history:       new(chap.History),
 			params:        cfg.Params,
 		},
 	}}

@@ -137,6 +137,21 @@ type LoginError struct {
 	Portal        Portal
 }
 
+// A PortalGroupError is a portal that belongs to another target portal group than
+// the one it was taken for: the target was configured anew since its discovery.
+type PortalGroupError struct {
+	Want, Got int // target portal group tags
+	Portal    Portal
+}
+
+// Error implements error.
+func (e *PortalGroupError) Error() string {
+	return fmt.Sprintf("portal belongs to target portal group %d, expected %d", e.Got, e.Want)
+}
+
+// ISCSICode returns the code for a login that is not worth a second try.
+func (e *PortalGroupError) ISCSICode() errcode.Code { return errcode.FatalLogin }
+
 var loginStatusText = map[[2]uint8]string{
 	{1, 1}:    "target moved temporarily",
 	{1, 2}:    "target moved permanently",

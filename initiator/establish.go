@@ -18,8 +18,9 @@ type establisher struct {
 	log      *slog.Logger
 
 	// home is where every attempt starts: the configured portal, or where the
-	// target has moved for good.
-	home Portal
+	// target has moved for good (moved).
+	home  Portal
+	moved bool
 
 	// onState and onRedirect tell of progress; nil: nobody listens.
 	onState    func(s ConnState, at Portal)
@@ -32,8 +33,12 @@ type establisher struct {
 // chain of redirections without end is ErrRedirect.
 func (e *establisher) attempt(ctx context.Context, connectTimeout time.Duration) (*transport, *loginResult, Portal, error) {
 	at := e.home
+	group := at.TPGT
+	if e.moved {
+		group = UnknownTPGT
+	}
 	for range maxRedirects + 1 {
-		t, res, err := e.hop(ctx, at, connectTimeout)
+		t, res, err := e.hop(ctx, at, group, connectTimeout)
 		if err == nil {
 			return t, res, at, nil
 		}
@@ -43,9 +48,11 @@ func (e *establisher) attempt(ctx context.Context, connectTimeout time.Duration)
 		}
 		moved.to = moved.to.zoned(at)
 		e.log.Info("login redirected", "target", e.request.target, "from", at.Address(), "to", moved.to.Address(), "permanent", moved.permanent)
-		at = moved.to
+		// The address of a redirection has no tag (RFC 7143 section 13.8); if
+		// it has one all the same, it says nothing.
+		at, group = moved.to, UnknownTPGT
 		if moved.permanent {
-			e.home = moved.to
+			e.home, e.moved = moved.to, true
 		}
 		if e.onRedirect != nil {
 			e.onRedirect(at)
@@ -54,8 +61,9 @@ func (e *establisher) attempt(ctx context.Context, connectTimeout time.Duration)
 	return nil, nil, at, withKind(ErrRedirect, errors.New("too many redirections"))
 }
 
-// hop connects to one portal and logs in there.
-func (e *establisher) hop(ctx context.Context, at Portal, connectTimeout time.Duration) (*transport, *loginResult, error) {
+// hop connects to one portal and logs in there, to the portal group with the tag
+// given if it is known.
+func (e *establisher) hop(ctx context.Context, at Portal, group int, connectTimeout time.Duration) (*transport, *loginResult, error) {
 	ctx, cancel := withTimeout(ctx, e.timeouts.Login)
 	defer cancel()
 	e.state(ConnConnecting, at)
@@ -68,7 +76,7 @@ func (e *establisher) hop(ctx context.Context, at Portal, connectTimeout time.Du
 	e.state(ConnLoggingIn, at)
 	t := newTransport(nc)
 	req := e.request
-	req.portal = at
+	req.portal, req.portalGroup = at, group
 	var res *loginResult
 	err = t.while(ctx, func() (err error) {
 		res, err = login(&timedWire{ctx, t, e.timeouts.Auth}, req)

@@ -27,9 +27,15 @@ type loginRequest struct {
 	isid                 ISID
 	cmdSN                uint32
 	chap                 CHAP
-	history              *chap.History
+	portalGroup          int // the tag of the portal group that is to answer; see checkPortalGroup
 	params               Params
 }
+
+// challenges are the CHAP challenges that this process has issued. There is one
+// history for all sessions and discoveries, since what a target must not get away
+// with is to have one connection answer the challenge of another (RFC 7143 section
+// 9.2.1).
+var challenges chap.History
 
 func (r *loginRequest) discovery() bool { return r.target == "" }
 
@@ -94,6 +100,9 @@ func (l *loginConversation) run() (*loginResult, error) {
 	if err := l.negotiate(append(say, l.neg.offers()...)); err != nil {
 		return nil, err
 	}
+	if err := l.checkPortalGroup(); err != nil {
+		return nil, err
+	}
 	if err := l.neg.checkDigests(); err != nil {
 		return nil, err
 	}
@@ -110,6 +119,18 @@ func (l *loginConversation) run() (*loginResult, error) {
 		expCmdSN:    l.last.ExpCmdSN,
 		maxCmdSN:    l.last.MaxCmdSN,
 	}, nil
+}
+
+// checkPortalGroup ascertains that the portal group is the one that is meant (RFC
+// 7143 section 6.3.1), where both are known: a session of another one is another
+// I_T nexus, with other reservations. Tag 0 is what a Portal has whose maker knew
+// no tag, so that it is not compared.
+func (l *loginConversation) checkPortalGroup() error {
+	want, got := l.req.portalGroup, l.neg.tpgt
+	if l.req.discovery() || want <= 0 || got == UnknownTPGT || got == want {
+		return nil
+	}
+	return &PortalGroupError{Want: want, Got: got, Portal: l.req.portal}
 }
 
 // identity returns the keys of the first request that say who wants what.
@@ -146,7 +167,8 @@ func (l *loginConversation) authenticate(say []pdu.KeyValue) error {
 		if _, stray := chapKey(in); stray {
 			return authError(protocolErrorf("chap begins before the algorithm is offered"))
 		}
-		l.auth = chap.New(credentials(l.req.chap), algorithms(l.req.chap), l.req.history)
+		l.auth = chap.New(credentials(l.req.chap), algorithms(l.req.chap), &challenges)
+		defer l.auth.End()
 		return l.runCHAP()
 	case method == pdu.ValueNone && !l.req.chap.mutual():
 		return l.leaveSecurity(nil)

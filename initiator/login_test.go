@@ -76,7 +76,7 @@ func testRequest(t testing.TB, c CHAP) loginRequest {
 	}
 	return loginRequest{
 		initiatorName: "iqn.2001-04.com.example:client", alias: "me", target: "iqn.2001-04.com.example:disk",
-		chap: c, history: new(chap.History), params: p,
+		chap: c, params: p,
 	}
 }
 

@@ -29,7 +29,8 @@ type Portal struct {
 
 	// TPGT is the target portal group tag, 0 to 65535, or UnknownTPGT. The
 	// zero value is tag 0, not "unknown"; ParsePortal sets UnknownTPGT where the
-	// text has none.
+	// text has none. A login to a portal that turns out to belong to another
+	// group fails with a *PortalGroupError; tag 0 is not compared.
 	TPGT int
 }
 

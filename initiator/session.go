@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/goiscsi/goiscsi/initiator/internal/chap"
 )
 
 // A Session is a session with one target in full feature phase. It is made by
@@ -132,7 +130,6 @@ func newSession(cfg Config) *Session {
 			isid:          cfg.ISID,
 			cmdSN:         cfg.InitialCmdSN,
 			chap:          cfg.CHAP,
-			history:       new(chap.History),
 			params:        cfg.Params,
 		},
 		onState:    s.setConnState,

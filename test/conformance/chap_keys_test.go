@@ -284,3 +284,31 @@ func TestCHAP_3_8_Reflected(t *testing.T) {
 	c.ended()
 	c.st.accept().authenticate(9, someChallenge)
 }
+
+// Nor does one that sends it to another session, after the login that it came from
+// or while that goes on: with the answer it could prove itself there (RFC 7143
+// section 9.2.1).
+func TestCHAP_3_9_ReflectedToAnotherSession(t *testing.T) {
+	for _, when := range []string{"serial", "parallel"} {
+		t.Run(when, func(t *testing.T) {
+			d, first, req := authenticating(t, mutual)
+			first.challenge(req, 9, someChallenge)
+			req, keys := first.responded(9, someChallenge)
+			goOn := func() {
+				first.answer(req, true, first.proof(keys, targetSecret)...)
+				first.finishLogin(first.loginRequest())
+				d.session()
+			}
+			if when == "serial" {
+				goOn()
+			}
+			other, second, offered := authenticating(t, mutual)
+			second.answer(offered, false, "CHAP_A=5", "CHAP_I="+keys["CHAP_I"], "CHAP_C="+keys["CHAP_C"])
+			second.ended()
+			other.fails(initiator.ErrAuth)
+			if when == "parallel" {
+				goOn()
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,6 +190,30 @@ func TestLogin_23_1_TargetAliasAndOtherDeclarations(t *testing.T) {
 func TestLogin_23_2_PortalGroupTagOutOfRange(t *testing.T) {
 	refused(t, nil, "TargetPortalGroupTag=65536")
 	refused(t, nil, "TargetPortalGroupTag=x")
+}
+
+// A portal of another group than the one that discovery named is refused, whatever
+// stage the tag comes in; without a tag on one side there is nothing to compare.
+func TestLogin_23_9_PortalGroupTagOfAnotherGroup(t *testing.T) {
+	known := func(tpgt int) func(*initiator.Config) {
+		return func(cfg *initiator.Config) { cfg.Portal.TPGT = tpgt }
+	}
+	for _, tpgt := range []int{initiator.UnknownTPGT, 0, 7} {
+		operational(t, known(tpgt), "TargetPortalGroupTag=7")
+		operational(t, known(tpgt), "TargetPortalGroupTag=-")
+	}
+	st := newStation(t)
+	cfg := st.config()
+	known(3)(&cfg)
+	d := st.dial(cfg)
+	c := st.accept()
+	c.logIn("TargetPortalGroupTag=7")
+	var other *initiator.PortalGroupError
+	if err := d.fails(); !errors.As(err, &other) || other.Want != 3 || other.Got != 7 {
+		t.Errorf("error %v", err)
+	}
+	c.ended()
+	st.unwanted()
 }
 
 // What only initiators say is not taken from a target.

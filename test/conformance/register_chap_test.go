@@ -22,6 +22,7 @@ var chapRows = []row{
 	{"3.6.4", "CHAP_C same value: ours, parallel", "9.2.1", "TestCHAP_3_6_4_OurChallengesDifferInParallel", ""},
 	{"3.7", "CHAP_C reflect: the initiator must not", "9.2.1", "TestCHAP_3_7_Reflect", ""},
 	{"3.8", "CHAP_C reflected by the target", "9.2.1", "TestCHAP_3_8_Reflected", ""},
+	{"3.9", "CHAP_C reflected by the target to another session, serial and parallel", "9.2.1", "TestCHAP_3_9_ReflectedToAnotherSession", ""},
 	{"4.1", "CHAP_N valid", "12.1.3", "TestCHAP_4_1_CHAPNValid", ""},
 	{"4.2", "CHAP_N largest", "6.1, 12.1.3", "TestCHAP_4_2_CHAPNLargest", ""},
 	{"4.3", "CHAP_N smallest", "6.1, 12.1.3", "TestCHAP_4_3_CHAPNSmallest", ""},

@@ -56,6 +56,7 @@ var loginRows = []row{
 	{"23.6", "every key's result from both values", "13", "initiator.TestNegotiatedValues", ""},
 	{"23.7", "every key's range", "13", "initiator.TestNegotiationRefuses", ""},
 	{"23.8", "keys that the target proposes", "6.2", "initiator.TestNegotiationAnswersTheTarget", ""},
+	{"23.9", "TargetPortalGroupTag of another portal group", "6.3.1, 13.9", "TestLogin_23_9_PortalGroupTagOfAnotherGroup", ""},
 	{"24.1", "key continuation: the target's C bit", "6.2, 11.13.7", "TestLogin_24_1_KeyContinuation", ""},
 	{"24.2", "keys over several PDUs", "6.2", "TestLogin_24_2_KeysOverSeveralPDUs", ""},
 	{"24.3", "T and C in one response", "11.13.7", "TestLogin_24_3_TransitWhileContinued", ""},

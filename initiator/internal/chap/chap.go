@@ -61,7 +61,8 @@ type Initiator struct {
 }
 
 // New begins an authentication with the given algorithms, most wanted first. The
-// history remembers our challenges over several authentications; nil is none.
+// history remembers our challenges over several authentications; nil is none. The
+// caller ends it with End.
 func New(cred Credentials, offered []Algorithm, history *History) *Initiator {
 	return &Initiator{cred: cred, offered: offered, history: history}
 }
@@ -81,6 +82,14 @@ func (c *Initiator) Final() bool { return c.state != stateOffered }
 
 // Done reports whether the authentication succeeded.
 func (c *Initiator) Done() bool { return c.state == stateDone }
+
+// End ends the authentication, whatever came of it.
+func (c *Initiator) End() {
+	if c.challenge != nil {
+		c.history.end(c.challenge)
+		c.challenge = nil
+	}
+}
 
 // Next takes the CHAP keys of a message of the target, other keys are skipped,
 // and returns those of our answer. Errors wrap ErrTarget or ErrProtocol.
@@ -165,7 +174,7 @@ func (c *Initiator) respond(keys map[string]string) ([]pdu.KeyValue, error) {
 	c.id = byte(id) + 1
 	c.challenge = make([]byte, max(c.algorithm.Size(), 16))
 	rand.Read(c.challenge) //nolint:errcheck // never fails (crypto/rand.Read)
-	c.history.add(c.challenge)
+	c.history.open(c.challenge)
 	c.state = stateResponded
 	return append(out,
 		pdu.KeyValue{Key: KeyIdentifier, Value: pdu.FormatNumber(uint64(c.id))},

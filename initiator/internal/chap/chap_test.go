@@ -167,6 +167,43 @@ func TestMutualRefusesTargets(t *testing.T) {
 	}
 }
 
+// What an authentication that goes on has asked is not forgotten over others, and
+// what others asked does not fill the memory.
+func TestHistoryKeepsChallengesInUse(t *testing.T) {
+	var h chap.History
+	ask := func() (*chap.Initiator, []pdu.KeyValue) {
+		c := chap.New(mutual, []chap.Algorithm{chap.MD5}, &h)
+		out, err := c.Next(kvs("CHAP_A", "5", "CHAP_I", "7", "CHAP_C", "0x0102030405"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, out
+	}
+	reflected := func(out []pdu.KeyValue) bool {
+		c := chap.New(mutual, []chap.Algorithm{chap.MD5}, &h)
+		defer c.End()
+		_, err := c.Next(kvs("CHAP_A", "5", "CHAP_I", "7", "CHAP_C", get(t, out, chap.KeyChallenge)))
+		return errors.Is(err, chap.ErrTarget)
+	}
+	inUse, out := ask()
+	ended, old := ask()
+	ended.End()
+	for range 2000 {
+		c, _ := ask()
+		c.End()
+	}
+	if !reflected(out) {
+		t.Error("a challenge in use was forgotten")
+	}
+	if reflected(old) {
+		t.Error("2000 challenges later one is still remembered")
+	}
+	inUse.End()
+	if !reflected(out) {
+		t.Error("a challenge is forgotten as soon as its authentication ends")
+	}
+}
+
 func TestRefusesReflectedChallenge(t *testing.T) {
 	var h chap.History
 	first := chap.New(mutual, []chap.Algorithm{chap.MD5}, &h)
