@@ -5,7 +5,9 @@ package nbd_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"net"
+	"reflect"
 	"testing"
 	"time"
 
@@ -91,3 +93,44 @@ func (l *oneListener) Accept() (net.Conn, error) {
 
 func (l *oneListener) Close() error   { return nil }
 func (l *oneListener) Addr() net.Addr { return nil }
+
+// FuzzWire feeds the same bytes to the decoder of each message: what it accepts
+// must be encoded as it was.
+func FuzzWire(f *testing.F) {
+	for _, seed := range [][]byte{
+		(&nbd.RequestHeader{Cmd: nbd.CmdRead, Length: 4096}).Append(nil),
+		nbd.SimpleReply{Error: 5, Cookie: 1}.Append(nil),
+		(&nbd.InfoRequest{Name: "disk", Infos: []nbd.InfoType{nbd.InfoName, nbd.InfoBlockSize}}).Append(nil),
+		{0, 0, 0, 0, 0, 0},
+		{255, 255, 255, 255, 0, 0},
+		nbd.Info{Type: nbd.InfoExport, Size: 1, Flags: 1}.Append(nil),
+		nbd.Info{Type: nbd.InfoBlockSize, Minimum: 1, Preferred: 2, Maximum: 3}.Append(nil),
+		nbd.Info{Type: nbd.InfoName, Text: "disk"}.Append(nil),
+		nbd.AppendOption(nil, nbd.OptList, nil),
+		nbd.AppendOptionReply(nil, nbd.OptList, nbd.RepAck, nil),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if h, err := nbd.ParseRequest(b); err == nil && !bytes.Equal(h.Append(nil), b[:nbd.RequestSize]) {
+			t.Errorf("request %x does not survive a round trip", b)
+		}
+		if r, err := nbd.ParseSimpleReply(b); err == nil && !bytes.Equal(r.Append(nil), b[:nbd.ReplySize]) {
+			t.Errorf("reply %x does not survive a round trip", b)
+		}
+		if r, err := nbd.ParseInfoRequest(b); err == nil && !bytes.Equal(r.Append(nil), b) {
+			t.Errorf("request for information %x does not survive a round trip", b)
+		}
+		if i, err := nbd.ParseInfo(b); err == nil {
+			if again, err := nbd.ParseInfo(i.Append(nil)); err != nil || !reflect.DeepEqual(again, i) {
+				t.Errorf("%+v does not survive a round trip: %+v, %v", i, again, err)
+			}
+		}
+		if h, err := nbd.ParseOptionHeader(b); err == nil && binary.BigEndian.Uint32(b[12:]) != h.Length {
+			t.Errorf("option %x: %+v", b, h)
+		}
+		if h, err := nbd.ParseOptionReplyHeader(b); err == nil && binary.BigEndian.Uint32(b[16:]) != h.Length {
+			t.Errorf("reply to an option %x: %+v", b, h)
+		}
+	})
+}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"reflect"
 	"testing"
 
 	"github.com/goiscsi/goiscsi/nbd"
@@ -67,65 +66,4 @@ func TestOptionReplyLengthIsBounded(t *testing.T) {
 	if _, err := nbd.ParseOptionReplyHeader(b); err == nil {
 		t.Error("a reply of 1 MiB is accepted")
 	}
-}
-
-func FuzzParseRequest(f *testing.F) {
-	f.Add((&nbd.RequestHeader{Cmd: nbd.CmdRead, Length: 4096}).Append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := nbd.ParseRequest(b)
-		if err == nil && !bytes.Equal(h.Append(nil), b[:nbd.RequestSize]) {
-			t.Errorf("%x does not survive a round trip", b)
-		}
-	})
-}
-
-func FuzzParseSimpleReply(f *testing.F) {
-	f.Add(nbd.SimpleReply{Error: 5, Cookie: 1}.Append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := nbd.ParseSimpleReply(b)
-		if err == nil && !bytes.Equal(r.Append(nil), b[:nbd.ReplySize]) {
-			t.Errorf("%x does not survive a round trip", b)
-		}
-	})
-}
-
-func FuzzParseInfoRequest(f *testing.F) {
-	f.Add((&nbd.InfoRequest{Name: "disk", Infos: []nbd.InfoType{nbd.InfoName, nbd.InfoBlockSize}}).Append(nil))
-	f.Add([]byte{0, 0, 0, 0, 0, 0})
-	f.Add([]byte{255, 255, 255, 255, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := nbd.ParseInfoRequest(b)
-		if err == nil && !bytes.Equal(r.Append(nil), b) {
-			t.Errorf("%x does not survive a round trip", b)
-		}
-	})
-}
-
-func FuzzParseInfo(f *testing.F) {
-	f.Add(nbd.Info{Type: nbd.InfoExport, Size: 1, Flags: 1}.Append(nil))
-	f.Add(nbd.Info{Type: nbd.InfoBlockSize, Minimum: 1, Preferred: 2, Maximum: 3}.Append(nil))
-	f.Add(nbd.Info{Type: nbd.InfoName, Text: "disk"}.Append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		i, err := nbd.ParseInfo(b)
-		if err != nil {
-			return
-		}
-		again, err := nbd.ParseInfo(i.Append(nil))
-		if err != nil || !reflect.DeepEqual(again, i) {
-			t.Errorf("%+v does not survive a round trip: %+v, %v", i, again, err)
-		}
-	})
-}
-
-func FuzzParseOptionHeaders(f *testing.F) {
-	f.Add(nbd.AppendOption(nil, nbd.OptList, nil))
-	f.Add(nbd.AppendOptionReply(nil, nbd.OptList, nbd.RepAck, nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := nbd.ParseOptionHeader(b); err == nil && binary.BigEndian.Uint32(b[12:]) != h.Length {
-			t.Errorf("%x: %+v", b, h)
-		}
-		if h, err := nbd.ParseOptionReplyHeader(b); err == nil && binary.BigEndian.Uint32(b[16:]) != h.Length {
-			t.Errorf("%x: %+v", b, h)
-		}
-	})
 }
