@@ -13,6 +13,8 @@ COMMANDS := iscsiadm iscsid iscsi-iname iscsi-target
 TOOLS := dist/tools
 
 FUZZTIME ?= 3s
+# How long random faults go on.
+SOAKTIME ?= 30s
 # The parts of the suite that "make test" runs; empty means all.
 PARTS ?=
 PKG ?= ./test/kernel
@@ -36,7 +38,7 @@ build:
 test:
 	@mkdir -p $(TOOLS)
 	@$(GO) build -o $(TOOLS)/suite ./test/suite
-	@$(TOOLS)/suite -fuzztime $(FUZZTIME) $(if $(V),-v) $(PARTS)
+	@$(TOOLS)/suite -fuzztime $(FUZZTIME) -soaktime $(SOAKTIME) $(if $(V),-v) $(PARTS)
 
 ## unit: go test ./... alone: no root, no network, no packages
 .PHONY: unit

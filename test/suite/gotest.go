@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -50,9 +51,25 @@ func boot(ctx context.Context, o *options) outcome {
 	return goTest(ctx, o, "-tags", "integration", "-count=1", "./test/boot")
 }
 
+// soak lets random faults go on for as long as was asked for: the part
+// integration has a few seconds of them.
+func soak(ctx context.Context, o *options) outcome {
+	if o.depsErr != nil {
+		return cannotRun("not run: " + o.depsErr.Error())
+	}
+	return goTestEnv(ctx, o, []string{"FAULTS=" + o.soakTime.String()},
+		"-tags", "integration", "-count=1", "-timeout", "0", "-run", "^TestRandomFaults$", "./test/faults")
+}
+
 // goTest runs go test and counts.
 func goTest(ctx context.Context, o *options, args ...string) outcome {
+	return goTestEnv(ctx, o, nil, args...)
+}
+
+// goTestEnv is goTest with additions to the environment.
+func goTestEnv(ctx context.Context, o *options, env []string, args ...string) outcome {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return fail(err.Error())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/goiscsi/goiscsi/test/guest"
@@ -25,7 +26,7 @@ func guestTests(ctx context.Context, o *options) outcome {
 		return fail(err.Error())
 	}
 	// A guest has one processor, so there is room for one a processor.
-	return forEach(pkgs, func(pkg string) outcome {
+	return forEach(pkgs, runtime.GOMAXPROCS(0), func(pkg string) outcome {
 		start := time.Now()
 		got := guestTest(ctx, o, pkg)
 		if o.verbose {

@@ -1,7 +1,7 @@
 // Command suite runs everything that shows whether the tree is good, part by
 // part, and closes with one honest line: "N passed, N failed, N skipped".
 //
-//	go run ./test/suite [-fuzztime 3s] [-v] [PART ...]
+//	go run ./test/suite [-fuzztime 3s] [-soaktime 30s] [-v] [PART ...]
 //
 // A part that cannot run on this machine says why in one line and counts as
 // skipped. With CI=true nothing may be skipped, except the parts that
@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -29,14 +30,25 @@ type part struct {
 	summary string
 	timeout time.Duration
 	run     func(context.Context, *options) outcome
-	// programs says that the part runs what is in bin/, which is then built
-	// first if the part build has not been.
-	programs bool
+	needs   needs
 }
+
+// needs are what a part wants of the suite.
+type needs uint8
+
+const (
+	// programs is for a part that runs what is in bin/, which is then built
+	// first if the part build has not been.
+	programs needs = 1 << iota
+	// beside lets a part run at the same time as the one before it: neither
+	// measures time, and both leave processors idle.
+	beside
+)
 
 // options are what all parts share.
 type options struct {
-	fuzzTime time.Duration
+	fuzzTime time.Duration // for each fuzz target
+	soakTime time.Duration // of random faults
 	verbose  bool
 	// built is set when bin/ is up to date.
 	built bool
@@ -66,18 +78,19 @@ func (o *outcome) add(p outcome) {
 // parts in the order in which they run: what is quick and finds most first.
 func parts() []part {
 	return []part{
-		{"format", "gofmt leaves nothing to do", 2 * time.Minute, gofmt, false},
-		{"vet", "go vet, tests with build tags included", 10 * time.Minute, vet, false},
-		{"staticcheck", "staticcheck, tests with build tags included", 10 * time.Minute, staticcheck, false},
-		{"govulncheck", "no known vulnerability is reachable", 10 * time.Minute, govulncheck, false},
-		{"portable", "the packages that promise it build on other systems", 10 * time.Minute, portable, false},
-		{"unit", "unit tests with the race detector", 15 * time.Minute, unit, false},
-		{"build", "make build", 5 * time.Minute, build, false},
-		{"fuzz", "every fuzz target for a short time", 60 * time.Minute, fuzz, false},
-		{"integration", "real targets and real clients on loopback", 15 * time.Minute, integration, true},
-		{"guest", "tests with a kernel of their own", 30 * time.Minute, guestTests, true},
-		{"boot", "the Debian package on a machine that boots systemd and udev", 20 * time.Minute, boot, true},
-		{"demo", "make demo", 5 * time.Minute, demo, false},
+		{"format", "gofmt leaves nothing to do", 2 * time.Minute, gofmt, 0},
+		{"vet", "go vet, tests with build tags included", 10 * time.Minute, vet, 0},
+		{"staticcheck", "staticcheck, tests with build tags included", 10 * time.Minute, staticcheck, 0},
+		{"govulncheck", "no known vulnerability is reachable", 10 * time.Minute, govulncheck, 0},
+		{"portable", "the packages that promise it build on other systems", 10 * time.Minute, portable, 0},
+		{"unit", "unit tests with the race detector", 15 * time.Minute, unit, 0},
+		{"build", "make build", 5 * time.Minute, build, 0},
+		{"integration", "real targets and real clients on loopback", 15 * time.Minute, integration, programs},
+		{"guest", "tests with a kernel of their own", 30 * time.Minute, guestTests, programs},
+		{"boot", "the Debian package on a machine that boots systemd and udev", 20 * time.Minute, boot, programs},
+		{"demo", "make demo", 5 * time.Minute, demo, 0},
+		{"fuzz", "every fuzz target for a while", 80 * time.Minute, fuzz, 0},
+		{"soak", "random faults under load, nothing lost and nothing grown", 3 * time.Hour, soak, programs | beside},
 	}
 }
 
@@ -88,6 +101,7 @@ func main() {
 func run() int {
 	var o options
 	flag.DurationVar(&o.fuzzTime, "fuzztime", 3*time.Second, "`time` for each fuzz target")
+	flag.DurationVar(&o.soakTime, "soaktime", 30*time.Second, "`time` for random faults")
 	flag.BoolVar(&o.verbose, "v", false, "name each test")
 	list := flag.Bool("list", false, "list the parts")
 	flag.Parse()
@@ -114,18 +128,21 @@ func run() int {
 	mustRun := os.Getenv("CI") == "true"
 	maySkip := strings.Split(os.Getenv("SUITE_MAY_SKIP"), ",")
 	var forbidden []string
-	for _, p := range all {
-		if len(flag.Args()) > 0 && !slices.Contains(flag.Args(), p.name) {
-			continue
+	if len(flag.Args()) > 0 {
+		all = slices.DeleteFunc(all, func(p part) bool { return !slices.Contains(flag.Args(), p.name) })
+	}
+	for len(all) > 0 && ctx.Err() == nil {
+		n := 1
+		for n < len(all) && all[n].needs&beside != 0 {
+			n++
 		}
-		if ctx.Err() != nil {
-			break
+		for i, got := range runParts(ctx, all[:n], &o) {
+			total.add(got)
+			if len(got.skipped) > 0 && mustRun && !slices.Contains(maySkip, all[i].name) {
+				forbidden = append(forbidden, all[i].name)
+			}
 		}
-		got := runPart(ctx, p, &o)
-		total.add(got)
-		if len(got.skipped) > 0 && mustRun && !slices.Contains(maySkip, p.name) {
-			forbidden = append(forbidden, p.name)
-		}
+		all = all[n:]
 	}
 	for _, name := range forbidden {
 		fmt.Printf("%s: nothing may be skipped in CI\n", name)
@@ -140,25 +157,49 @@ func run() int {
 	return 0
 }
 
+// runParts runs parts at the same time and returns when all have ended, with
+// an outcome each.
+func runParts(ctx context.Context, parts []part, o *options) []outcome {
+	var broken outcome // of the programs
+	if !o.built && slices.ContainsFunc(parts, func(p part) bool { return p.needs&programs != 0 }) {
+		broken = check(ctx, nil, "make", "build")
+		broken.passed = 0 // not what the parts are there to show
+		o.built = broken.failed == 0
+	}
+	outcomes := make([]outcome, len(parts))
+	var wg sync.WaitGroup
+	var printing sync.Mutex
+	for i, p := range parts {
+		wg.Go(func() {
+			start := time.Now()
+			outcomes[i] = broken
+			if broken.failed == 0 {
+				outcomes[i] = runPart(ctx, p, o)
+			}
+			printing.Lock()
+			defer printing.Unlock()
+			printPart(p, outcomes[i], time.Since(start))
+		})
+	}
+	wg.Wait()
+	return outcomes
+}
+
 func runPart(ctx context.Context, p part, o *options) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("not finished after %v", p.timeout))
 	defer cancel()
-	start := time.Now()
-	got := outcome{}
-	if p.programs && !o.built {
-		got = check(ctx, nil, "make", "build")
-		got.passed = 0 // not what the part is there to show
-		o.built = got.failed == 0
-	}
-	if got.failed == 0 {
-		got = p.run(ctx, o)
-	}
+	got := p.run(ctx, o)
 	if p.name == "build" {
 		o.built = got.failed == 0
 	}
 	if ctx.Err() != nil && got.failed == 0 {
 		got.add(fail(context.Cause(ctx).Error() + "\n"))
 	}
+	return got
+}
+
+// printPart prints what a part found, in one line if all is well.
+func printPart(p part, got outcome, took time.Duration) {
 	if got.failed > 0 && got.detail != "" {
 		fmt.Printf("--- %s\n%s\n", p.name, strings.TrimRight(got.detail, "\n"))
 	}
@@ -176,9 +217,8 @@ func runPart(ctx context.Context, p part, o *options) outcome {
 	if len(got.skipped) > 0 {
 		line += fmt.Sprintf(", %d skipped", len(got.skipped))
 	}
-	fmt.Printf("%s  (%.1f s)\n", line, time.Since(start).Seconds())
+	fmt.Printf("%s  (%.1f s)\n", line, took.Seconds())
 	for _, why := range got.skipped {
 		fmt.Printf("      %s\n", why)
 	}
-	return got
 }

@@ -1,20 +1,17 @@
 package main
 
-import (
-	"runtime"
-	"sync"
-)
+import "sync"
 
-// forEach runs f on every item, as many at a time as there are processors, and
-// returns when all have ended.
-func forEach[T any](items []T, f func(T) outcome) outcome {
+// forEach runs f on every item, atOnce of them at a time, and returns when all
+// have ended.
+func forEach[T any](items []T, atOnce int, f func(T) outcome) outcome {
 	var (
 		mu    sync.Mutex // guards total
 		total outcome
 		wg    sync.WaitGroup
 		queue = make(chan T)
 	)
-	for range runtime.GOMAXPROCS(0) {
+	for range atOnce {
 		wg.Go(func() { // ends when the queue is closed
 			for item := range queue {
 				got := f(item)
