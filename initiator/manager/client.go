@@ -153,11 +153,7 @@ func (c *Client) Session(ctx context.Context, sid int, q SessionQuery) (*Session
 // Logout ends the session sid and returns when its devices are gone. With safe,
 // a device in use is an error with code 28, and the session stays.
 func (c *Client) Logout(ctx context.Context, sid int, safe bool) error {
-	sub := ""
-	if safe {
-		sub = "?safe=true"
-	}
-	return c.do(ctx, "logout", http.MethodDelete, sessionPath(sid, sub), nil, nil)
+	return c.do(ctx, "logout", http.MethodDelete, sessionPath(sid, safeQuery(safe)), nil, nil)
 }
 
 // Rescan looks for changes of the logical units of the session sid.
@@ -167,6 +163,21 @@ func (c *Client) Rescan(ctx context.Context, sid int) (*RescanResult, error) {
 		return nil, err
 	}
 	return &r, nil
+}
+
+// RescanLUN looks for changes of one logical unit of the session sid.
+func (c *Client) RescanLUN(ctx context.Context, sid int, lun uint64) (*RescanResult, error) {
+	var r RescanResult
+	if err := c.do(ctx, "rescan", http.MethodPost, unitPath(sid, lun, "/rescan"), nil, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// RemoveLUN takes the device of one logical unit of the session sid away, until
+// the next rescan. With safe, a device in use is an error with code 28.
+func (c *Client) RemoveLUN(ctx context.Context, sid int, lun uint64, safe bool) error {
+	return c.do(ctx, "remove", http.MethodDelete, unitPath(sid, lun, safeQuery(safe)), nil, nil)
 }
 
 // Stats returns the counters of the session sid.
@@ -184,6 +195,17 @@ func (c *Client) Shutdown(ctx context.Context) error {
 }
 
 func sessionPath(sid int, sub string) string { return "/v1/sessions/" + strconv.Itoa(sid) + sub }
+
+func unitPath(sid int, lun uint64, sub string) string {
+	return sessionPath(sid, "/luns/"+strconv.FormatUint(lun, 10)+sub)
+}
+
+func safeQuery(safe bool) string {
+	if safe {
+		return "?safe=true"
+	}
+	return ""
+}
 
 func (q SessionQuery) encode() string {
 	v := url.Values{}

@@ -69,6 +69,19 @@ func TestSessionLifeOverTheSocket(t *testing.T) {
 	if _, err := c.Rescan(ctx, 1); err != nil {
 		t.Errorf("Rescan(1): %v", err)
 	}
+	if _, err := c.RescanLUN(ctx, 1, 3); err != nil {
+		t.Errorf("RescanLUN(1, 3): %v", err)
+	}
+	d.Update(1, func(s *control.Session) { s.Devices = []control.Device{{LUN: 3}, {LUN: 1 << 63}} })
+	if err := c.RemoveLUN(ctx, 1, 1<<63, true); err != nil {
+		t.Errorf("RemoveLUN(1, 2⁶³): %v", err)
+	}
+	if s, err := c.Session(ctx, 1, control.SessionQuery{}); err != nil || len(s.Devices) != 1 || s.Devices[0].LUN != 3 {
+		t.Errorf("after the removal: %+v, %v", s, err)
+	}
+	if err := c.RemoveLUN(ctx, 1, 1<<63, false); errcode.Of(err) != errcode.NoObjsFound {
+		t.Errorf("second RemoveLUN = %v, want code 21", err)
+	}
 	if _, err := c.Stats(ctx, 1); err != nil {
 		t.Errorf("Stats(1): %v", err)
 	}
@@ -354,6 +367,8 @@ func FuzzRequests(f *testing.F) {
 		{"GET", "/v1/sessions?pending=1&record=0", ""},
 		{"DELETE", "/v1/sessions/1", "x"},
 		{"POST", "/v1/sessions/1/rescan", "{}"},
+		{"POST", "/v1/sessions/1/luns/18446744073709551615/rescan", ""},
+		{"DELETE", "/v1/sessions/1/luns/-1?safe=maybe", ""},
 		{"GET", "/v18446744073709551616/sessions", ""},
 	} {
 		f.Add(s[0], s[1], s[2])

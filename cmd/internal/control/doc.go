@@ -16,6 +16,10 @@
 //	DELETE /v1/sessions/{sid}        logout, 204
 //	POST   /v1/sessions/{sid}/rescan RescanResult
 //	GET    /v1/sessions/{sid}/stats  Stats
+//	POST   /v1/sessions/{sid}/luns/{lun}/rescan
+//	                                 RescanResult, of one logical unit
+//	DELETE /v1/sessions/{sid}/luns/{lun}
+//	                                 removal of one unit's device, 204
 //	POST   /v1/shutdown              204; iscsid ends when it has answered
 //
 // An answer that is not 2xx carries an Error. Both lists and single sessions

@@ -31,6 +31,8 @@ func (s *Server) routes() {
 	s.handle("GET /v1/sessions/{sid}", accessRead, s.session)
 	s.handle("DELETE /v1/sessions/{sid}", accessAdmin, s.logout)
 	s.handle("POST /v1/sessions/{sid}/rescan", accessAdmin, s.rescan)
+	s.handle("POST /v1/sessions/{sid}/luns/{lun}/rescan", accessAdmin, s.rescanLUN)
+	s.handle("DELETE /v1/sessions/{sid}/luns/{lun}", accessAdmin, s.removeLUN)
 	s.handle("GET /v1/sessions/{sid}/stats", accessRead, s.stats)
 	s.handle("POST /v1/shutdown", accessAdmin, s.shutdown)
 	s.handle("/", accessRead, s.unknown)
@@ -204,11 +206,9 @@ func (s *Server) logout(ctx context.Context, r *http.Request) (int, any, error) 
 	if err != nil {
 		return 0, nil, err
 	}
-	safe := false
-	if v := r.URL.Query().Get("safe"); v != "" {
-		if safe, err = strconv.ParseBool(v); err != nil {
-			return 0, nil, Errorf(errcode.Inval, "parameter safe=%q is not a boolean", v)
-		}
+	safe, err := safeOf(r)
+	if err != nil {
+		return 0, nil, err
 	}
 	return http.StatusNoContent, nil, s.svc.Logout(ctx, sid, safe)
 }
@@ -220,6 +220,27 @@ func (s *Server) rescan(ctx context.Context, r *http.Request) (int, any, error) 
 	}
 	res, err := s.svc.Rescan(ctx, sid)
 	return http.StatusOK, res, err
+}
+
+func (s *Server) rescanLUN(ctx context.Context, r *http.Request) (int, any, error) {
+	sid, lun, err := unitOf(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	res, err := s.svc.RescanLUN(ctx, sid, lun)
+	return http.StatusOK, res, err
+}
+
+func (s *Server) removeLUN(ctx context.Context, r *http.Request) (int, any, error) {
+	sid, lun, err := unitOf(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	safe, err := safeOf(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusNoContent, nil, s.svc.RemoveLUN(ctx, sid, lun, safe)
 }
 
 func (s *Server) stats(ctx context.Context, r *http.Request) (int, any, error) {
@@ -279,6 +300,30 @@ func sidOf(r *http.Request) (int, error) {
 		return 0, Errorf(errcode.Inval, "%q is not a session id", r.PathValue("sid"))
 	}
 	return sid, nil
+}
+
+// unitOf returns the session and logical unit of a path.
+func unitOf(r *http.Request) (sid int, lun uint64, err error) {
+	if sid, err = sidOf(r); err != nil {
+		return 0, 0, err
+	}
+	if lun, err = strconv.ParseUint(r.PathValue("lun"), 10, 64); err != nil {
+		return 0, 0, Errorf(errcode.Inval, "%q is not a logical unit number", r.PathValue("lun"))
+	}
+	return sid, lun, nil
+}
+
+// safeOf returns the parameter safe of r, false where there is none.
+func safeOf(r *http.Request) (bool, error) {
+	v := r.URL.Query().Get("safe")
+	if v == "" {
+		return false, nil
+	}
+	safe, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, Errorf(errcode.Inval, "parameter safe=%q is not a boolean", v)
+	}
+	return safe, nil
 }
 
 // redacted returns a copy of s without what q did not ask for, whatever the

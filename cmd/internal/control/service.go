@@ -25,6 +25,14 @@ type Service interface {
 	Logout(ctx context.Context, sid int, safe bool) error
 	// Rescan looks for new, vanished, resized and replaced logical units.
 	Rescan(ctx context.Context, sid int) (*RescanResult, error)
+	// RescanLUN does what Rescan does for one logical unit, and takes up one
+	// that was removed. A unit that the target does not have is no error. lun is
+	// the number as Device.LUN has it.
+	RescanLUN(ctx context.Context, sid int, lun uint64) (*RescanResult, error)
+	// RemoveLUN takes a logical unit's device away and returns when it is gone.
+	// The unit stays away until a rescan. Code 21 if the session has no such unit;
+	// with safe, 28 for a device in use, which is left as it is.
+	RemoveLUN(ctx context.Context, sid int, lun uint64, safe bool) error
 	// Stats returns the counters of a session.
 	Stats(ctx context.Context, sid int) (*Stats, error)
 	// Initiator returns the initiator's name.

@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -168,6 +170,9 @@ func (s *supervisor) inherit(st *sessionState) {
 		}
 		s.units[u.lun] = u
 	}
+	for _, lun := range st.Removed {
+		s.removed[pdu.LUN(lun)] = true
+	}
 	s.publish()
 }
 
@@ -178,6 +183,9 @@ func (s *supervisor) save() error {
 		if u := s.units[lun]; u.state.Backend != "" {
 			st.Units = append(st.Units, u.state)
 		}
+	}
+	for _, lun := range slices.Sorted(maps.Keys(s.removed)) {
+		st.Removed = append(st.Removed, uint64(lun))
 	}
 	return s.m.store.put(st)
 }

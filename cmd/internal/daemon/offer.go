@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/goiscsi/goiscsi/pdu"
 )
 
 // offer opens a unit's volume and attaches it. On failure the unit stays
@@ -97,14 +93,15 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 	return nil
 }
 
-// undo takes a unit's device away; the unit stays.
-func (s *supervisor) undo(u *unit) {
+// undo takes a unit's device away; the unit stays. With flush, dirty pages are
+// written first.
+func (s *supervisor) undo(u *unit, flush bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.detachTime())
 	defer cancel()
 	if u.att == nil && u.state.Backend != "" {
 		s.discard(ctx, u)
 	}
-	if err := s.detach(ctx, u, false); err != nil {
+	if err := s.detach(ctx, u, flush); err != nil {
 		s.log.Warn("detach", "lun", u.lun, "device", u.label(), "err", err)
 	}
 	if u.att != nil {
@@ -159,7 +156,7 @@ func (s *supervisor) reattach() {
 			continue
 		}
 		s.log.Error("device was disconnected", "lun", lun, "device", u.label(), "err", err)
-		s.undo(u)
+		s.undo(u, false)
 		u.err = err
 	}
 	s.publish()
@@ -179,7 +176,7 @@ func (s *supervisor) waiting() bool {
 // drop removes a unit and its device.
 func (s *supervisor) drop(u *unit) {
 	delete(s.units, u.lun)
-	s.undo(u)
+	s.undo(u, false)
 }
 
 func (s *supervisor) detach(ctx context.Context, u *unit, flush bool) error {
@@ -220,5 +217,3 @@ func (s *supervisor) eachUnit(f func(u *unit)) {
 	}
 	wg.Wait()
 }
-
-func (s *supervisor) sortedLUNs() []pdu.LUN { return slices.Sorted(maps.Keys(s.units)) }

@@ -23,7 +23,8 @@ const maxUnits = 512
 // for stays as it is: only an answer of the target takes a device away.
 //
 // With known, units that were not there before are left alone: nobody has
-// asked for them.
+// asked for them. Units that were removed by request are left alone, too; who
+// asks for a scan clears s.removed first.
 func (s *supervisor) scan(ctx context.Context, known bool) (*control.RescanResult, error) {
 	defer s.impatient()()
 	res := new(control.RescanResult)
@@ -41,6 +42,12 @@ func (s *supervisor) scan(ctx context.Context, known bool) (*control.RescanResul
 	var errs []error
 	for _, lun := range luns {
 		listed[lun] = true
+		if s.removed[lun] {
+			if u := s.units[lun]; u != nil {
+				s.drop(u) // a daemon was killed while it removed it
+			}
+			continue
+		}
 		if known && s.units[lun] == nil {
 			continue
 		}
@@ -62,6 +69,8 @@ func (s *supervisor) scan(ctx context.Context, known bool) (*control.RescanResul
 			res.Removed = append(res.Removed, kernelLUN(lun))
 		}
 	}
+	// What the target gives the number to next is another unit.
+	maps.DeleteFunc(s.removed, func(lun pdu.LUN, _ bool) bool { return !listed[lun] })
 	s.publish()
 	s.mu.Lock()
 	res.Devices = slices.Clone(s.devices)
@@ -141,16 +150,16 @@ func (s *supervisor) scanUnit(ctx context.Context, lun pdu.LUN, res *control.Res
 	return err
 }
 
-// tellSizes adds the units to the answer to a rescan whose sizes are not the
+// tellSizes adds those of the units to the answer to a rescan whose sizes are not the
 // ones that their user was told: the volumes often learn of it from the target,
 // and the devices have the new size, before somebody asks.
-func (s *supervisor) tellSizes(res *control.RescanResult) {
+func (s *supervisor) tellSizes(res *control.RescanResult, luns ...pdu.LUN) {
 	if res == nil {
 		return
 	}
-	for _, lun := range slices.Sorted(maps.Keys(s.units)) {
+	for _, lun := range luns {
 		u, n := s.units[lun], kernelLUN(lun)
-		if u.geo.size == u.told {
+		if u == nil || u.geo.size == u.told {
 			continue
 		}
 		u.told = u.geo.size
@@ -188,7 +197,7 @@ func (s *supervisor) refreshUnit(ctx context.Context, u *unit, ask bool) (resize
 		// Another block size than before, which neither the volume nor the
 		// kernel can change, or another disk, which offer finds out.
 		s.log.Warn("logical unit is not what it was, it is attached afresh", "lun", u.lun, "device", u.label(), "err", err)
-		s.undo(u)
+		s.undo(u, false)
 		s.offer(ctx, u)
 		return true, u.err
 	}

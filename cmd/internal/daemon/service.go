@@ -140,6 +140,24 @@ func (v *service) Rescan(ctx context.Context, sid int) (*control.RescanResult, e
 	return s.rescan(ctx)
 }
 
+// RescanLUN implements control.Service.
+func (v *service) RescanLUN(ctx context.Context, sid int, lun uint64) (*control.RescanResult, error) {
+	s, err := v.m.reg.get(sid)
+	if err != nil {
+		return nil, err
+	}
+	return s.rescanUnit(ctx, lun)
+}
+
+// RemoveLUN implements control.Service.
+func (v *service) RemoveLUN(ctx context.Context, sid int, lun uint64, safe bool) error {
+	s, err := v.m.reg.get(sid)
+	if err != nil {
+		return err
+	}
+	return s.removeUnit(ctx, lun, safe || v.safe)
+}
+
 // Stats implements control.Service.
 func (v *service) Stats(_ context.Context, sid int) (*control.Stats, error) {
 	s, err := v.m.reg.get(sid)

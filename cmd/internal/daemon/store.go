@@ -30,6 +30,9 @@ type sessionState struct {
 	Name    string            `json:"initiator_name"`
 	Record  map[string]string `json:"record"`
 	Units   []unitState       `json:"units"`
+	// Removed are the units that were taken away by request and are to stay
+	// away, as eight bytes of the wire.
+	Removed []uint64 `json:"removed,omitempty"`
 	// Ending says that the session was being logged out of: what is left of
 	// it is to be removed.
 	Ending bool `json:"ending,omitempty"`

@@ -66,11 +66,11 @@ type supervisor struct {
 	loginCtx    context.Context
 	cancelLogin context.CancelCauseFunc
 
-	rescans chan chan rescanOutcome // requests to run
-	wake    chan struct{}           // something in events; capacity 1
-	events  atomic.Uint32           // eventXxx bits, set by the session's callbacks
-	ready   chan struct{}           // closed by run when the login is complete
-	done    chan struct{}           // closed by run when gone or parked
+	jobs   chan job      // requests to run
+	wake   chan struct{} // something in events; capacity 1
+	events atomic.Uint32 // eventXxx bits, set by the session's callbacks
+	ready  chan struct{} // closed by run when the login is complete
+	done   chan struct{} // closed by run when gone or parked
 
 	// failure is why the session is gone; valid after done is closed.
 	failure error
@@ -78,11 +78,13 @@ type supervisor struct {
 	// The goroutine's own.
 	sess    session
 	units   map[pdu.LUN]*unit
-	ending  bool           // teardown has begun
-	left    []attachment   // given up, to be waited for at the end
-	closing sync.WaitGroup // volumes that are being closed
+	removed map[pdu.LUN]bool // taken away by request: scans of our own leave them alone
+	ending  bool             // teardown has begun
+	left    []attachment     // given up, to be waited for at the end
+	closing sync.WaitGroup   // volumes that are being closed
 
-	// claiming is held by the logout that looks whether devices are in use.
+	// claiming is held by the logout or removal that looks whether devices are
+	// in use, by the latter until the device is gone.
 	claiming sync.Mutex
 
 	// mu guards what follows, which run writes and listings read.
@@ -100,20 +102,16 @@ const (
 	eventLost                         // the service of a device has ended
 )
 
-type rescanOutcome struct {
-	res *control.RescanResult
-	err error
-}
-
 func newSupervisor(m *machine, sid, host int, set *settings, rec map[string]string) *supervisor {
 	s := &supervisor{
 		m: m, log: m.log.With("sid", sid), key: set.key, sid: sid, host: host, created: time.Now(),
 		rec: maps.Clone(rec), set: set, name: set.config.InitiatorName,
-		rescans: make(chan chan rescanOutcome),
+		jobs:    make(chan job),
 		wake:    make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		done:    make(chan struct{}),
 		units:   make(map[pdu.LUN]*unit),
+		removed: make(map[pdu.LUN]bool),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.loginCtx, s.cancelLogin = context.WithCancelCause(s.ctx)
@@ -245,10 +243,9 @@ func (s *supervisor) serve() error {
 				return err
 			}
 			return initiator.ErrClosed
-		case reply := <-s.rescans:
-			res, err := s.scan(s.ctx, false)
-			s.tellSizes(res)
-			reply <- rescanOutcome{res, err}
+		case j := <-s.jobs:
+			res, err := j.do()
+			j.reply <- outcome{res, err}
 		case <-s.wake:
 			s.react(s.events.Swap(0))
 		}
@@ -280,30 +277,6 @@ func (s *supervisor) notify(ev uint32) {
 	select {
 	case s.wake <- struct{}{}:
 	default:
-	}
-}
-
-// rescan asks run for a scan and waits for it or for ctx.
-func (s *supervisor) rescan(ctx context.Context) (*control.RescanResult, error) {
-	s.mu.Lock()
-	p, live := s.phase, s.live
-	s.mu.Unlock()
-	if p != phaseScan && p != phaseUp || live.info().State != initiator.StateLoggedIn {
-		return nil, refuse(errcode.SessionNotConnected, "session %d is not connected", s.sid)
-	}
-	reply := make(chan rescanOutcome, 1)
-	select {
-	case s.rescans <- reply:
-	case <-s.done:
-		return nil, refuse(errcode.SessNotFound, "session %d is gone", s.sid)
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	select {
-	case out := <-reply:
-		return out.res, out.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
 }
 

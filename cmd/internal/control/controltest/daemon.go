@@ -33,6 +33,9 @@ type Daemon struct {
 	SID func(record map[string]string) int
 	// Counters answers Stats. nil has all counters 0.
 	Counters func(s *control.Session) control.Stats
+	// Scan plays the target at a rescan: it changes s.Devices. lun is the only
+	// unit that was asked for, or -1. nil changes nothing.
+	Scan func(s *control.Session, lun int64) error
 	// Name is the initiator's name.
 	Name string
 
@@ -227,13 +230,43 @@ func (d *Daemon) Logout(ctx context.Context, sid int, _ bool) error {
 
 // Rescan implements control.Service.
 func (d *Daemon) Rescan(_ context.Context, sid int) (*control.RescanResult, error) {
+	return d.scan(sid, -1)
+}
+
+// RescanLUN implements control.Service.
+func (d *Daemon) RescanLUN(_ context.Context, sid int, lun uint64) (*control.RescanResult, error) {
+	return d.scan(sid, int64(lun))
+}
+
+func (d *Daemon) scan(sid int, lun int64) (*control.RescanResult, error) {
 	e, err := d.find(sid)
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.Scan != nil {
+		if err := d.Scan(&e.s, lun); err != nil {
+			return nil, err
+		}
+	}
 	return &control.RescanResult{Devices: slices.Clone(e.s.Devices)}, nil
+}
+
+// RemoveLUN implements control.Service.
+func (d *Daemon) RemoveLUN(_ context.Context, sid int, lun uint64, _ bool) error {
+	e, err := d.find(sid)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.IndexFunc(e.s.Devices, func(dev control.Device) bool { return dev.LUN == lun })
+	if i < 0 {
+		return control.Errorf(errcode.NoObjsFound, "session %d has no logical unit %d", sid, lun)
+	}
+	e.s.Devices = slices.Delete(slices.Clone(e.s.Devices), i, i+1) // answers share the old ones
+	return nil
 }
 
 // Stats implements control.Service.
