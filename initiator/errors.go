@@ -61,6 +61,10 @@ var (
 	// allow to be sent again. Such an error is an ErrTransport, too.
 	ErrInterrupted error = &sentinel{"connection lost while the command was outstanding: it may have been carried out", errcode.Trans}
 
+	// ErrInvalid: a Config, portal or name that cannot be used; nothing was
+	// tried. A *ConfigError or *PortalError says what is wrong.
+	ErrInvalid error = &sentinel{"invalid parameter", errcode.Inval}
+
 	// ErrAborted: the task was ended by a task management function.
 	ErrAborted error = &sentinel{"task aborted", errcode.Err}
 )
@@ -97,6 +101,9 @@ type ConfigError struct {
 
 // Error implements error.
 func (e *ConfigError) Error() string { return fmt.Sprintf("config: %s: %s", e.Field, e.Reason) }
+
+// Is makes errors.Is find ErrInvalid.
+func (e *ConfigError) Is(target error) bool { return target == ErrInvalid }
 
 // ISCSICode returns the code for an invalid parameter.
 func (e *ConfigError) ISCSICode() errcode.Code { return errcode.Inval }

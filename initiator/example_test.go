@@ -27,10 +27,10 @@ func ExampleConnect() {
 	me := "iqn.2026-01.com.example:client"
 	found, err := initiator.Discover(ctx, initiator.DiscoveryConfig{InitiatorName: me, Portal: portal})
 	check(err)
-	vol, err := initiator.Connect(ctx, initiator.Config{
-		InitiatorName: me, Target: found[0].Target, Portal: found[0].Portal,
+	vol, err := initiator.Connect(ctx, initiator.Target{
+		Name: found[0].Target, Portals: []initiator.Portal{found[0].Portal}, LUN: 1, InitiatorName: me,
 		CHAP: initiator.CHAP{Username: "alice", Password: "correct horse"},
-	}, 1)
+	})
 	check(err)
 	defer vol.Disconnect(ctx) // logs out
 
@@ -313,12 +313,13 @@ func exampleVolume(ctx context.Context, address, name string, lun uint64) *initi
 	if err != nil {
 		log.Fatal(err)
 	}
-	v, err := initiator.Connect(ctx, initiator.Config{
+	v, err := initiator.Connect(ctx, initiator.Target{
+		Name:          "iqn.2026-01.com.example:disk",
+		Portals:       []initiator.Portal{portal},
+		LUN:           lun,
 		InitiatorName: "iqn.2026-01.com.example:" + name,
-		Target:        "iqn.2026-01.com.example:disk",
-		Portal:        portal,
 		CHAP:          initiator.CHAP{Username: "alice", Password: "correct horse"},
-	}, lun)
+	})
 	if err != nil {
 		log.Fatal(err)
 	}

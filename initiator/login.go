@@ -355,7 +355,8 @@ func (l *loginConversation) refusal(resp *pdu.LoginResponse) error {
 	}
 	to, perr := ParsePortal(address)
 	if perr != nil {
-		return withKind(ErrRedirect, perr)
+		// The target's text, so not ErrInvalid, which is about the caller's.
+		return withKind(ErrRedirect, errors.New(perr.Error()))
 	}
 	return &redirectError{LoginError: err, permanent: permanent, to: to}
 }

@@ -135,3 +135,9 @@ type PortalError struct {
 func (e *PortalError) Error() string {
 	return fmt.Sprintf("invalid portal %q: %s", e.Text, e.Reason)
 }
+
+// Is makes errors.Is find ErrInvalid.
+func (e *PortalError) Is(target error) bool { return target == ErrInvalid }
+
+// ISCSICode returns the code for an invalid parameter.
+func (e *PortalError) ISCSICode() Code { return CodeInvalid }

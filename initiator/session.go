@@ -32,8 +32,9 @@ type Session struct {
 	leave     chan struct{} // capacity 1: leaving was set
 	watchWake chan struct{} // capacity 1: the watcher should look at nextWake
 
-	// events serialises the calls of Config.OnEvent.
+	// events serialises the calls of heard: Config.OnEvent and those of Watch.
 	events sync.Mutex
+	heard  watchers[Event]
 
 	// mu protects everything that follows, and the fields of slots and tasks
 	// in flight as told there.
@@ -117,6 +118,7 @@ func newSession(cfg Config) *Session {
 		portal:    cfg.Portal,
 		result:    loginResult{tpgt: cfg.Portal.TPGT},
 	}
+	s.heard.add(cfg.OnEvent)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.est = &establisher{
 		dialer:   dialer{tcp: cfg.TCP, hook: cfg.Dial},
@@ -150,15 +152,12 @@ func (s *Session) setConnState(cs ConnState, at Portal) {
 	s.connState, s.portal = cs, at
 }
 
-// emit calls Config.OnEvent. The caller holds no lock.
+// emit tells everybody who listens. The caller holds no lock.
 func (s *Session) emit(e Event) {
-	if s.cfg.OnEvent == nil {
-		return
-	}
 	s.events.Lock()
 	defer s.events.Unlock()
 	e.Time = time.Now()
-	s.cfg.OnEvent(e)
+	s.heard.tell(e)
 }
 
 // opError wraps an error of an operation on the session.

@@ -62,7 +62,7 @@ type Volume struct {
 	info    *LUNInfo // as it was when the volume was opened; not changed
 	prober  prober
 	log     *slog.Logger
-	onEvent func(VolumeEvent)
+	heard   watchers[VolumeEvent] // VolumeOptions.OnEvent and those of Watch
 
 	blockSize int  // bytes in a block; does not change
 	shift     uint // its logarithm
@@ -162,13 +162,13 @@ func openVolume(ctx context.Context, p *prober, lun pdu.LUN, o VolumeOptions) (*
 		info:        info,
 		prober:      *p,
 		log:         p.log,
-		onEvent:     o.OnEvent,
 		blockSize:   state.blockSize,
 		shift:       uint(bits.TrailingZeros(uint(state.blockSize))),
 		patience:    o.Patience,
 		maxTransfer: int64(o.MaxTransfer),
 		state:       state,
 	}
+	v.heard.add(o.OnEvent)
 	v.ctx, v.stop = context.WithCancel(context.Background())
 	v.prober.attend = v.attend
 	v.prober.hold = v.awaitIdentified

@@ -99,7 +99,7 @@ func (e *events) take() (VolumeEvent, bool) {
 
 // emit has the owner told of an event.
 func (v *Volume) emit(ev VolumeEvent) {
-	if v.onEvent == nil {
+	if len(v.heard.all()) == 0 {
 		return
 	}
 	ev.Volume = v
@@ -128,6 +128,6 @@ func (v *Volume) tell() {
 			return
 		}
 		v.mu.Unlock()
-		v.onEvent(ev)
+		v.heard.tell(ev)
 	}
 }

@@ -33,10 +33,16 @@ func (r *rig) volume(t testing.TB, cfg initiator.Config, o initiator.VolumeOptio
 	return v
 }
 
+// target describes a disk of the rig for Connect.
+func (r *rig) target(t testing.TB, lun uint64) initiator.Target {
+	c := r.config(t)
+	return initiator.Target{Name: c.Target, Portals: []initiator.Portal{c.Portal}, LUN: lun, InitiatorName: c.InitiatorName, CHAP: c.CHAP, Session: c}
+}
+
 func TestConnectAndDisconnect(t *testing.T) {
 	r := newRig(t, nil)
 	ctx := t.Context()
-	v, err := initiator.Connect(ctx, r.config(t), 1)
+	v, err := initiator.Connect(ctx, r.target(t, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,11 +68,11 @@ func TestConnectAndDisconnect(t *testing.T) {
 
 func TestConnectToNoLUNLogsOutAgain(t *testing.T) {
 	r := newRig(t, func(c *iscsitest.Config) { c.Targets[0].Controller = true })
-	if _, err := initiator.Connect(t.Context(), r.config(t), 7); !errors.Is(err, initiator.ErrNoDevice) {
+	if _, err := initiator.Connect(t.Context(), r.target(t, 7)); !errors.Is(err, initiator.ErrNoDevice) {
 		t.Errorf("LUN 7: %v", err)
 	}
 	var nd *initiator.NotADiskError
-	if _, err := initiator.Connect(t.Context(), r.config(t), 0); !errors.As(err, &nd) || nd.Type != scsi.TypeController {
+	if _, err := initiator.Connect(t.Context(), r.target(t, 0)); !errors.As(err, &nd) || nd.Type != scsi.TypeController {
 		t.Errorf("LUN 0: %v", err)
 	}
 	if n := r.srv.Received(pdu.OpLogoutRequest); n != 2 {

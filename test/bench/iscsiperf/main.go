@@ -100,7 +100,9 @@ func run() error {
 		cfg.Params.HeaderDigest, cfg.Params.DataDigest = crc, crc
 	}
 	ctx := context.Background()
-	v, err := initiator.Connect(ctx, cfg, lun)
+	v, err := initiator.Connect(ctx, initiator.Target{
+		Name: cfg.Target, Portals: []initiator.Portal{cfg.Portal}, LUN: lun, InitiatorName: cfg.InitiatorName, CHAP: cfg.CHAP, Session: cfg,
+	})
 	if err != nil {
 		return err
 	}
