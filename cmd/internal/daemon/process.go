@@ -67,7 +67,7 @@ func protect(log *slog.Logger) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		log.Warn("Cannot adjust oom-killer's pardon", "err", err)
 	}
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -10); err != nil {
+	if err := raisePriority(daemonNice); err != nil {
 		log.Debug("priority is not raised", "err", err)
 	}
 	if err := lockMemory(); err != nil {
