@@ -101,8 +101,9 @@ func (s *Session) supervise(c *conn) {
 			break
 		}
 		if c = s.reconnect(wait); c != nil {
+			announce := s.recovered(c)
 			s.resume(c)
-			s.announceRecovery(c)
+			announce()
 		}
 	}
 	s.end()
@@ -284,16 +285,19 @@ func (s *Session) reconnect(wait time.Duration) *conn {
 	}
 }
 
-// announceRecovery notes and tells that the session is back.
-func (s *Session) announceRecovery(c *conn) {
+// recovered notes that the session is back, before a task can succeed that may
+// make somebody look. What it returns tells of it, after the tasks were sent.
+func (s *Session) recovered(c *conn) (announce func()) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	attempts, outage := s.attempts+1, s.now()-s.lostAt
 	s.attempts = 0
 	s.recoveries++
 	s.lastRecovery = time.Now()
-	s.mu.Unlock()
-	s.log.Info("session is operational after recovery", "portal", c.portal.Address(), "attempts", attempts, "outage", outage.Round(time.Millisecond))
-	s.emit(Event{Type: EventRecovered, Portal: c.portal, Attempts: attempts, Outage: outage})
+	return func() {
+		s.log.Info("session is operational after recovery", "portal", c.portal.Address(), "attempts", attempts, "outage", outage.Round(time.Millisecond))
+		s.emit(Event{Type: EventRecovered, Portal: c.portal, Attempts: attempts, Outage: outage})
+	}
 }
 
 // end is the end of the session. There is no connection any more.

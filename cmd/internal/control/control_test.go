@@ -162,12 +162,13 @@ func TestNoWaitLoginOutlivesTheClient(t *testing.T) {
 }
 
 func TestSlowAnswerIsNotSilence(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	d := &controltest.Daemon{Connect: func(context.Context, *control.Session, map[string]string) error { <-release; return nil }}
 	socket := controltest.Serve(t, d, control.Options{Heartbeat: time.Millisecond})
-	c := client(t, socket, control.ClientOptions{Silence: 200 * time.Millisecond})
-	// The login takes three times the silence that the client would bear.
-	time.AfterFunc(600*time.Millisecond, func() { close(release) })
+	c := client(t, socket, control.ClientOptions{Silence: time.Second})
+	// The login takes longer than the silence that the client would bear.
+	time.AfterFunc(1500*time.Millisecond, func() { close(release) })
 	if _, err := c.Login(t.Context(), &control.LoginRequest{Record: record("iqn.a")}); err != nil {
 		t.Errorf("Login() = %v", err)
 	}
