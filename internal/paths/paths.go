@@ -27,6 +27,9 @@ type Paths struct {
 	Dev string
 	// Sys is the root of sysfs (SYSFS_PATH as in open-iscsi, /sys).
 	Sys string
+	// UdevControl is the socket that shows that udev runs
+	// (/run/udev/control, which nothing moves).
+	UdevControl string
 }
 
 // FromEnv returns the places as the process's environment moves them.
@@ -53,6 +56,7 @@ func FromLookup(get func(string) string) Paths {
 		PIDFile:       at("ISCSI_PIDFILE", "/run/iscsid.pid"),
 		Dev:           or("ISCSI_DEV", "/dev"),
 		Sys:           or("SYSFS_PATH", "/sys"),
+		UdevControl:   "/run/udev/control",
 	}
 }
 

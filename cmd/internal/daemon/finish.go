@@ -78,7 +78,7 @@ func (s *supervisor) discardLeft() {
 func (s *supervisor) discard(ctx context.Context, u *unit) {
 	st := u.state
 	s.m.udev.remove(st.Backend)
-	if u.link != "" && st.Index >= 0 {
+	if st.Attach == attachNBD && st.Index >= 0 {
 		s.m.links.forget("nbd"+strconv.Itoa(st.Index), u.link)
 	}
 	_, how, err := s.m.choose(st.Attach)

@@ -10,11 +10,15 @@ import (
 	"sync"
 )
 
-// A linker keeps the links in disk/by-path that lead to our devices. Two
-// sessions with one key ask for the same name; the first holds it, and when
-// it leaves the link goes over to the next one.
+// A linker keeps the links in one directory below disk that lead to our
+// devices. Two sessions with one key ask for the same name; the first holds
+// it, and when it leaves the link goes over to the next one.
 type linker struct {
-	dir string // …/disk/by-path
+	dir string // …/disk/by-path, …/disk/by-id
+	// shared says that others may have the names by the same right, as all
+	// paths to one disk have its by-id names: a link to a live device of
+	// someone else is no error then, and the claim waits behind it.
+	shared bool
 	// live says whether the node that a foreign link leads to is in use; a
 	// link to a dead one may be replaced.
 	live func(node string) bool
@@ -45,7 +49,7 @@ func (l *linker) add(name, node string) error {
 		l.claims[name] = append(held, node)
 		return nil
 	}
-	if err := l.point(name, node); err != nil {
+	if err := l.point(name, node); err != nil && (!l.shared || !errors.Is(err, errForeignLink)) {
 		return err
 	}
 	l.claims[name] = []string{node}
@@ -63,15 +67,32 @@ func (l *linker) remove(name, node string) error {
 		return nil
 	}
 	held = slices.Delete(held, i, i+1)
-	if len(held) > 0 {
-		l.claims[name] = held
-		if i > 0 {
-			return nil
-		}
-		return l.replace(name, held[0])
+	if len(held) == 0 {
+		delete(l.claims, name)
+		return l.unlink(name, node)
 	}
-	delete(l.claims, name)
-	return l.unlink(name, node)
+	l.claims[name] = held
+	// The link need not lead to the first claim: see shared.
+	to, err := l.leadsTo(filepath.Join(l.dir, name))
+	if err == nil && to != node || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return l.replace(name, held[0])
+}
+
+// dropAll removes every link that leads to one of the nodes and that no device
+// of ours claims.
+func (l *linker) dropAll(nodes []string) error {
+	entries, err := os.ReadDir(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if to, lerr := l.leadsTo(filepath.Join(l.dir, e.Name())); lerr == nil && slices.Contains(nodes, to) {
+			err = errors.Join(err, l.drop(e.Name(), to))
+		}
+	}
+	return err
 }
 
 // drop removes the link if it leads to node, whoever made it: a daemon that

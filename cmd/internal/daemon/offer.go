@@ -83,8 +83,8 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 			s.log.Warn("state", "err", err)
 		}
 	}
-	if u.link != "" && att.name() != "" {
-		if err := s.m.links.offer(att.name(), u.link); err != nil {
+	if att.name() != "" {
+		if err := s.m.links.offer(att.name(), u.link, byIDNames(&u.info)); err != nil {
 			s.log.Error("device has no by-path link", "device", att.path(), "err", err)
 			u.link = ""
 		}
@@ -190,10 +190,8 @@ func (s *supervisor) detach(ctx context.Context, u *unit, flush bool) error {
 	}
 	s.m.links.withdraw(name)
 	err := u.att.detach(ctx, flush, func() { s.releaseClaim(name) })
-	if u.link != "" {
-		// udev may have been at work on an event from before.
-		s.m.links.forget(name, u.link)
-	}
+	// udev may have been at work on an event from before.
+	s.m.links.forget(name, u.link)
 	return err
 }
 

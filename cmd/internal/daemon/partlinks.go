@@ -3,21 +3,23 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 )
 
-// A linkKeeper keeps the by-path links of the kernel devices that are
-// offered: one for the disk, and -partN for each of its partitions as the
-// kernel announces them.
+// A linkKeeper keeps the links of the kernel devices that are offered: those of
+// the disk, and -partN for each of its partitions as the kernel announces
+// them. Where udev runs, the by-id links are its own affair: it knows which of
+// several paths to a disk is to have them.
 type linkKeeper struct {
-	links *linker
-	dev   string // directory of device nodes
-	sys   string // root of sysfs
-	log   *slog.Logger
+	byPath *linker
+	byID   *linker
+	udev   func() bool // whether udev runs
+	dev    string      // directory of device nodes
+	sys    string      // root of sysfs
+	log    *slog.Logger
 
 	// mu guards disks, and makes looking at sysfs and changing the links of
 	// a disk one step.
@@ -26,26 +28,54 @@ type linkKeeper struct {
 }
 
 type diskLinks struct {
-	base  string         // link name of the disk
-	parts map[string]int // partitions that have a link, "nbd0p1" → 1
+	names []diskName
+	parts map[string]int // partitions that have their links, "nbd0p1" → 1
 }
 
-func newLinkKeeper(links *linker, dev, sys string, log *slog.Logger) *linkKeeper {
-	return &linkKeeper{links: links, dev: dev, sys: sys, log: log, disks: make(map[string]*diskLinks)}
+// A diskName is a link of a disk; those of its partitions are called after it.
+type diskName struct {
+	in   *linker
+	name string
+}
+
+// newLinkKeeper returns the keeper of the links below dev/disk. udevRuns is
+// asked before by-id links are made.
+func newLinkKeeper(dev, sys string, udevRuns func() bool, log *slog.Logger) *linkKeeper {
+	live := func(node string) bool { return nodeLive(sys, node) }
+	byID := newLinker(filepath.Join(dev, "disk", "by-id"), live)
+	byID.shared = true
+	return &linkKeeper{
+		byPath: newLinker(filepath.Join(dev, "disk", "by-path"), live), byID: byID,
+		udev: udevRuns, dev: dev, sys: sys, log: log, disks: make(map[string]*diskLinks),
+	}
 }
 
 // offer links the disk and the partitions it has now, and from now on those
-// that come.
-func (k *linkKeeper) offer(disk, base string) error {
-	if err := k.links.add(base, filepath.Join(k.dev, disk)); err != nil {
-		return err
+// that come. The error is that of the by-path link, whose name may be empty
+// for none; without it the others are made all the same.
+func (k *linkKeeper) offer(disk, byPath string, byID []string) error {
+	d := &diskLinks{parts: make(map[string]int)}
+	node := filepath.Join(k.dev, disk)
+	var err error
+	if byPath != "" {
+		if err = k.byPath.add(byPath, node); err == nil {
+			d.names = append(d.names, diskName{k.byPath, byPath})
+		}
+	}
+	if !k.udev() {
+		for _, name := range byID {
+			if err := k.byID.add(name, node); err != nil {
+				k.logErr(err)
+				continue
+			}
+			d.names = append(d.names, diskName{k.byID, name})
+		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	d := &diskLinks{base: base, parts: make(map[string]int)}
 	k.disks[disk] = d
 	k.sync(disk, d)
-	return nil
+	return err
 }
 
 // withdraw removes the links of the disk and of its partitions.
@@ -57,21 +87,36 @@ func (k *linkKeeper) withdraw(disk string) {
 		return
 	}
 	delete(k.disks, disk)
-	for part, n := range d.parts {
-		k.logErr(k.links.remove(partName(d.base, n), filepath.Join(k.dev, part)))
+	for _, l := range d.names {
+		for part, n := range d.parts {
+			k.logErr(l.in.remove(partName(l.name, n), filepath.Join(k.dev, part)))
+		}
+		k.logErr(l.in.remove(l.name, filepath.Join(k.dev, disk)))
 	}
-	k.logErr(k.links.remove(d.base, filepath.Join(k.dev, disk)))
 }
 
-// forget removes the links that an earlier daemon made for a disk.
-func (k *linkKeeper) forget(disk, base string) {
-	k.logErr(k.links.drop(base, filepath.Join(k.dev, disk)))
+// forget removes the links of a disk that nobody offers any more: an earlier
+// daemon's, or what udev has made of an event from before. by-id links are
+// found by where they lead, because their names are not on file.
+func (k *linkKeeper) forget(disk, byPath string) {
+	nodes := []string{filepath.Join(k.dev, disk)}
+	if byPath != "" {
+		k.logErr(k.byPath.drop(byPath, nodes[0]))
+	}
 	files, err := filepath.Glob(filepath.Join(k.dev, disk+"p*"))
 	k.logErr(err)
 	for _, file := range files {
-		if n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(file), disk+"p")); err == nil {
-			k.logErr(k.links.drop(partName(base, n), file))
+		n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(file), disk+"p"))
+		if err != nil {
+			continue
 		}
+		nodes = append(nodes, file)
+		if byPath != "" {
+			k.logErr(k.byPath.drop(partName(byPath, n), file))
+		}
+	}
+	if !k.udev() {
+		k.logErr(k.byID.dropAll(nodes))
 	}
 }
 
@@ -112,18 +157,20 @@ func (k *linkKeeper) sync(disk string, d *diskLinks) {
 		return
 	}
 	for part, n := range d.parts {
-		if now[part] != n {
-			k.logErr(k.links.remove(partName(d.base, n), filepath.Join(k.dev, part)))
-			delete(d.parts, part)
+		if now[part] == n {
+			continue
 		}
+		for _, l := range d.names {
+			k.logErr(l.in.remove(partName(l.name, n), filepath.Join(k.dev, part)))
+		}
+		delete(d.parts, part)
 	}
-	for part, n := range maps.All(now) {
+	for part, n := range now {
 		if d.parts[part] == n {
 			continue
 		}
-		if err := k.links.add(partName(d.base, n), filepath.Join(k.dev, part)); err != nil {
-			k.logErr(err)
-			continue
+		for _, l := range d.names {
+			k.logErr(l.in.add(partName(l.name, n), filepath.Join(k.dev, part)))
 		}
 		d.parts[part] = n
 	}
@@ -131,7 +178,7 @@ func (k *linkKeeper) sync(disk string, d *diskLinks) {
 
 func (k *linkKeeper) logErr(err error) {
 	if err != nil {
-		k.log.Warn("by-path link", "err", err)
+		k.log.Warn("link of a device", "err", err)
 	}
 }
 

@@ -147,8 +147,11 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
-	live := func(node string) bool { return nodeLive(o.Paths.Sys, node) }
-	links := newLinkKeeper(newLinker(o.Paths.ByPath(), live), o.Paths.Dev, o.Paths.Sys, log)
+	udevRuns := func() bool {
+		_, err := os.Stat(o.Paths.UdevControl)
+		return err == nil
+	}
+	links := newLinkKeeper(o.Paths.Dev, o.Paths.Sys, udevRuns, log)
 	d := &daemon{log: log}
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	pool := nbd.NewBufferPool(poolIdle)

@@ -91,15 +91,12 @@ func udevProperties(info *unitInfo, link string) string {
 	set("ID_REVISION", udevWord(info.revision))
 	set("ID_SCSI_SERIAL", udevWord(info.serial))
 	set("SCSI_IDENT_SERIAL", udevWord(info.serial))
-	wwid := udevWord(info.wwid)
-	if wwid == "" && info.serial != "" {
-		wwid = "S" + udevWord(info.vendor) + "_" + udevWord(info.model) + "_" + udevWord(info.serial)
-	}
+	wwid := udevSerial(info)
 	set("ID_SERIAL", wwid)
 	if len(wwid) > 1 {
 		set("ID_SERIAL_SHORT", wwid[1:])
 	}
-	if name, ok := strings.CutPrefix(wwid, "3"); ok && isHex(name) {
+	if name, ok := naaName(wwid); ok {
 		// An NAA name: 8 bytes, or 8 and an extension of the vendor's as long.
 		set("ID_WWN_WITH_EXTENSION", "0x"+name)
 		if len(name) > naaDigits {
@@ -111,6 +108,35 @@ func udevProperties(info *unitInfo, link string) string {
 	set("ID_PATH", link)
 	set("ID_PATH_TAG", udevTag(link))
 	return b.String()
+}
+
+// udevSerial is what scsi_id makes the ID_SERIAL of a unit: its name of page
+// 83h, else vendor, model and serial number; "" where it has neither.
+func udevSerial(info *unitInfo) string {
+	if wwid := udevWord(info.wwid); wwid != "" || info.serial == "" {
+		return wwid
+	}
+	return "S" + udevWord(info.vendor) + "_" + udevWord(info.model) + "_" + udevWord(info.serial)
+}
+
+// naaName returns the NAA name that a serial is made of.
+func naaName(serial string) (string, bool) {
+	name, ok := strings.CutPrefix(serial, "3")
+	return name, ok && isHex(name)
+}
+
+// byIDNames are the names that udev's rules, ours among them, make of these
+// properties in disk/by-id.
+func byIDNames(info *unitInfo) []string {
+	serial := udevSerial(info)
+	if serial == "" || len(serial) > maxLinkName-len("scsi-") {
+		return nil
+	}
+	names := []string{"scsi-" + serial}
+	if name, ok := naaName(serial); ok {
+		names = append(names, "wwn-0x"+name)
+	}
+	return names
 }
 
 // naaDigits is the length of an NAA name without extension in hexadecimal.
