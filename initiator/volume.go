@@ -81,6 +81,9 @@ type Volume struct {
 	// calls keeps *calls that are not in use.
 	calls sync.Pool
 
+	epoch    time.Time // zero of the volume's clock, see now
+	counters volumeCounters
+
 	// mu protects what follows. It is held for short moments only, never
 	// while a callback of the owner or a Kick of the session runs.
 	mu     sync.Mutex
@@ -167,6 +170,7 @@ func openVolume(ctx context.Context, p *prober, lun pdu.LUN, o VolumeOptions) (*
 		patience:    o.Patience,
 		maxTransfer: int64(o.MaxTransfer),
 		state:       state,
+		epoch:       time.Now(),
 	}
 	v.heard.add(o.OnEvent)
 	v.ctx, v.stop = context.WithCancel(context.Background())

@@ -196,6 +196,9 @@ func (q *ioQueue) retry(io *ioTask, j judgement) {
 	}
 	now := time.Now()
 	delay, again := io.retries.next(j.verdict, now, v.patience)
+	if again {
+		v.counters.retries.Add(1)
+	}
 	switch {
 	case !again:
 		q.failPiece(io, v.pieceError(io, j, nil))

@@ -171,6 +171,7 @@ func (q *ioQueue) finish(r *Request) {
 	if r.Err == nil {
 		r.good = r.size
 	}
+	q.v.counters.end(r.Op, r.size, q.v.now()-r.began, r.Err)
 	q.done.pushBack(r)
 }
 

@@ -1,6 +1,9 @@
 package initiator
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // An Op is what a Request does.
 type Op uint8
@@ -70,16 +73,17 @@ type Request struct {
 	// What follows is the volume's while the request is submitted, protected
 	// by Volume.mu.
 	next, prev *Request
-	queue      *requestList // the list it waits in, nil if none
-	size       int64        // bytes: len(Data) or Length
-	issued     int64        // bytes handed to pieces so far
-	good       int64        // bytes before the first failure
-	pending    int          // pieces that are not finished
-	failure    error        // of the first piece in order of offset that failed
-	active     bool         // submitted and not finished
-	stopped    bool         // no further commands: failed or cancelled
-	needSync   bool         // a flush must follow the last piece
-	syncing    bool         // only the flush is left
+	queue      *requestList  // the list it waits in, nil if none
+	began      time.Duration // when it was submitted, on the volume's clock
+	size       int64         // bytes: len(Data) or Length
+	issued     int64         // bytes handed to pieces so far
+	good       int64         // bytes before the first failure
+	pending    int           // pieces that are not finished
+	failure    error         // of the first piece in order of offset that failed
+	active     bool          // submitted and not finished
+	stopped    bool          // no further commands: failed or cancelled
+	needSync   bool          // a flush must follow the last piece
+	syncing    bool          // only the flush is left
 }
 
 // A RequestCompleter receives finished requests.

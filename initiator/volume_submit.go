@@ -44,6 +44,8 @@ func (v *Volume) enqueue(r *Request) {
 	r.issued, r.pending = 0, 0
 	r.active, r.stopped, r.needSync, r.syncing = true, false, false, false
 	r.size = 0
+	r.began = v.now()
+	v.counters.begin()
 	switch r.Op {
 	case OpRead, OpWrite:
 		r.size = int64(len(r.Data))
