@@ -28,13 +28,15 @@ const (
 	ConfSafeLogout       = "iscsid.safe_logout"
 	ConfIPCAuthUID       = "iscsid.ipc_auth_uid"
 	ConfControlGroup     = "iscsid.control_group"
+	ConfMetricsAddress   = "iscsid.metrics_address"
+	ConfMetricsRemote    = "iscsid.metrics_remote"
 	ConfMirror           = "nodedb.mirror"
 	ConfKeepNodeSettings = "discovery.keep_node_settings"
 )
 
 // programKeys returns the keys that are not fields of records.
 func programKeys() []string {
-	return []string{ConfStartup, ConfSafeLogout, ConfIPCAuthUID, ConfControlGroup, ConfMirror, ConfKeepNodeSettings}
+	return []string{ConfStartup, ConfSafeLogout, ConfIPCAuthUID, ConfControlGroup, ConfMetricsAddress, ConfMetricsRemote, ConfMirror, ConfKeepNodeSettings}
 }
 
 // A Config is what iscsid.conf says: the settings that new records get, and

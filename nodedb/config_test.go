@@ -111,7 +111,7 @@ func TestProgramKeysNeedExactlyYes(t *testing.T) {
 func TestShippedConfigKnowsItsKeys(t *testing.T) {
 	known := map[string]bool{
 		nodedb.ConfStartup: true, nodedb.ConfSafeLogout: true, nodedb.ConfIPCAuthUID: true, nodedb.ConfControlGroup: true,
-		nodedb.ConfMirror: true, nodedb.ConfKeepNodeSettings: true,
+		nodedb.ConfMetricsAddress: true, nodedb.ConfMetricsRemote: true, nodedb.ConfMirror: true, nodedb.ConfKeepNodeSettings: true,
 	}
 	fields := allFields()
 	for _, fs := range fields {

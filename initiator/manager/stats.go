@@ -34,4 +34,44 @@ type Stats struct {
 	EHAbort             uint64 `json:"eh_abort_cnt"`
 	Recoveries          uint64 `json:"recoveries"`
 	OutstandingCommands uint64 `json:"outstanding_commands"`
+
+	// LUNs are the logical units that are offered as disks, by number. Theirs
+	// count from when the disk was opened, which a restart of iscsid does anew.
+	LUNs []LUNStats `json:"luns,omitempty"`
+}
+
+// LUNStats are the counters of one disk of a session.
+type LUNStats struct {
+	LUN  uint64 `json:"lun"`
+	Name string `json:"name,omitempty"` // as in Device
+	Path string `json:"path,omitempty"`
+	// Pending is how many requests are submitted and not finished, InFlight, how
+	// many commands for them are with the target, at most QueueDepth.
+	Pending    int    `json:"pending"`
+	InFlight   int    `json:"in_flight"`
+	QueueDepth int    `json:"queue_depth"`
+	Retries    uint64 `json:"retries"` // commands sent again
+	// Ops are the counters by kind of request; one that has not been asked for
+	// is left out.
+	Ops map[string]OpStats `json:"ops"`
+}
+
+// OpNames returns the keys that LUNStats.Ops may have.
+func OpNames() []string { return []string{"read", "write", "flush", "discard", "write_zeroes"} }
+
+// OpStats are the counters of one kind of request.
+type OpStats struct {
+	Requests uint64 `json:"requests"` // finished
+	Errors   uint64 `json:"errors"`   // of these, failed
+	Bytes    uint64 `json:"bytes"`    // of those that did not fail
+	Time     uint64 `json:"time_ns"`  // nanoseconds that all took together
+	Latency  []Bin  `json:"latency"`  // how long they took; bins without requests are left out
+}
+
+// A Bin is a part of a histogram: requests that took longer than the bound of
+// the bin before and not longer than Bound. The bounds are powers of two of a
+// nanosecond.
+type Bin struct {
+	Bound uint64 `json:"le_ns"` // nanoseconds, 0 for the last bin, which has none
+	Count uint64 `json:"count"`
 }

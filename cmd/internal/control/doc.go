@@ -5,10 +5,11 @@
 // # Protocol
 //
 // HTTP/1.1 with JSON bodies over a unix stream socket, so that
-// curl --unix-socket is enough to look at it. Every path but /version begins
-// with the protocol version:
+// curl --unix-socket is enough to look at it. Every path but /version and
+// /metrics begins with the protocol version:
 //
 //	GET    /version                  VersionInfo
+//	GET    /metrics                  the counters in Prometheus's format
 //	GET    /v1/initiator             Initiator
 //	GET    /v1/sessions              []Session, ordered by sid
 //	POST   /v1/sessions              LoginRequest -> 201 Session (202 with no_wait)

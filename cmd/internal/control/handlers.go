@@ -35,6 +35,9 @@ func (s *Server) routes() {
 	s.handle("DELETE /v1/sessions/{sid}/luns/{lun}", accessAdmin, s.removeLUN)
 	s.handle("GET /v1/sessions/{sid}/stats", accessRead, s.stats)
 	s.handle("POST /v1/shutdown", accessAdmin, s.shutdown)
+	if s.o.Metrics != nil {
+		s.mux.Handle("GET /metrics", s.o.Metrics)
+	}
 	s.handle("/", accessRead, s.unknown)
 }
 

@@ -32,6 +32,9 @@ type Options struct {
 	// Heartbeat is the time between interim answers to a waiting client.
 	// 0 is 5 seconds.
 	Heartbeat time.Duration
+	// Metrics, if not nil, answers GET /metrics, for everybody who can open the
+	// socket.
+	Metrics http.Handler
 	// Logger gets refusals and broken requests. nil discards them.
 	Logger *slog.Logger
 }

@@ -33,6 +33,12 @@ type (
 	VersionInfo = manager.VersionInfo
 	// Stats is manager.Stats.
 	Stats = manager.Stats
+	// LUNStats is manager.LUNStats.
+	LUNStats = manager.LUNStats
+	// OpStats is manager.OpStats.
+	OpStats = manager.OpStats
+	// Bin is manager.Bin.
+	Bin = manager.Bin
 	// Error is manager.Error.
 	Error = manager.Error
 	// ConnError is manager.ConnError.

@@ -203,6 +203,10 @@ func (v *fakeVolume) geometry() geometry {
 	return v.geo
 }
 
+func (v *fakeVolume) stats() initiator.VolumeStats {
+	return initiator.VolumeStats{Read: initiator.OpStats{Requests: 1, Bytes: 512, Latency: initiator.Histogram{0, 1}}, QueueDepth: 32}
+}
+
 func (v *fakeVolume) refresh(context.Context) error {
 	v.t.mu.Lock()
 	defer v.t.mu.Unlock()

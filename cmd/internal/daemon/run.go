@@ -22,6 +22,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
+	"github.com/goiscsi/goiscsi/cmd/internal/metrics"
 	"github.com/goiscsi/goiscsi/internal/paths"
 	"github.com/goiscsi/goiscsi/nbd"
 	"github.com/goiscsi/goiscsi/nodedb"
@@ -109,10 +110,18 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer d.close()
+	scrapes, err := listenMetrics(conf)
+	if err != nil {
+		// Disks are more important than their counters.
+		log.Error("Prometheus is answered on the control socket only", "err", err)
+	} else if scrapes != nil {
+		defer scrapes.Close()
+		log.Info("Prometheus is answered", "address", scrapes.Addr())
+	}
 	if err := dropPrivileges(o.UID, o.GID); err != nil {
 		return err
 	}
-	return d.run(ctx, l, gid, o.Ready)
+	return d.run(ctx, l, scrapes, gid, o.Ready)
 }
 
 // A daemon is one run of iscsid.
@@ -197,7 +206,8 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 }
 
 // run takes up the sessions on file, serves, and parks all sessions.
-func (d *daemon) run(ctx context.Context, l net.Listener, gid int, ready func()) error {
+// scrapes is where Prometheus is answered besides the control socket, if not nil.
+func (d *daemon) run(ctx context.Context, l, scrapes net.Listener, gid int, ready func()) error {
 	stopWith := context.AfterFunc(ctx, d.stop)
 	defer stopWith()
 	states, err := d.m.store.load()
@@ -209,7 +219,8 @@ func (d *daemon) run(ctx context.Context, l net.Listener, gid int, ready func())
 	d.svc.restore(states)
 	d.wg.Go(func() { d.removeOrphans(orphans) })
 
-	srv := control.NewServer(d.svc, control.Options{Group: gid, Logger: d.log})
+	exporter := metrics.Handler(d.svc, d.log)
+	srv := control.NewServer(d.svc, control.Options{Group: gid, Metrics: exporter, Logger: d.log})
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(d.stopped, l) }() // ends with stopped, waited for below
 	d.log.Info("iscsid is ready", "pid", os.Getpid(), "sessions", len(states))
@@ -217,6 +228,9 @@ func (d *daemon) run(ctx context.Context, l net.Listener, gid int, ready func())
 		d.log.Warn("readiness is not reported to systemd", "err", err)
 	}
 	d.wg.Go(func() { d.watchdog(d.stopped) })
+	if scrapes != nil {
+		d.wg.Go(func() { serveMetrics(d.stopped, scrapes, exporter, d.log) })
+	}
 	if ready != nil {
 		ready()
 	}

@@ -164,13 +164,7 @@ func (v *service) Stats(_ context.Context, sid int) (*control.Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	live := s.live
-	s.mu.Unlock()
-	if live == nil {
-		return &control.Stats{}, nil
-	}
-	return statsView(live.stats(), live.info()), nil
+	return s.stats(), nil
 }
 
 // Initiator implements control.Service.

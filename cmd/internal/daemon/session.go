@@ -75,6 +75,7 @@ type geometry struct {
 type volume interface {
 	attach.Submitter
 	geometry() geometry
+	stats() initiator.VolumeStats
 	// refresh asks the target for size and write protection anew.
 	refresh(ctx context.Context) error
 	// close gives the volume up; it waits for what the unit is doing.

@@ -92,6 +92,7 @@ type supervisor struct {
 	phase   phase
 	live    session // sess, for its info and stats, which may be called any time
 	devices []control.Device
+	volumes []volume // of devices, by index; nil where none is open
 	claims  []*claim // devices that a safe logout holds
 }
 
@@ -360,10 +361,12 @@ func (s *supervisor) setPhase(p phase) {
 // publish makes the units what listings show.
 func (s *supervisor) publish() {
 	devs := make([]control.Device, 0, len(s.units))
+	vols := make([]volume, 0, len(s.units))
 	for _, lun := range slices.Sorted(maps.Keys(s.units)) {
 		devs = append(devs, s.units[lun].device(s.m))
+		vols = append(vols, s.units[lun].vol)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.devices = devs
+	s.devices, s.volumes = devs, vols
 }

@@ -68,5 +68,6 @@ func (r realVolume) geometry() geometry {
 	}
 }
 
+func (r realVolume) stats() initiator.VolumeStats      { return r.Stats() }
 func (r realVolume) refresh(ctx context.Context) error { return r.Refresh(ctx) }
 func (r realVolume) close()                            { _ = r.Close() } // has no error

@@ -136,16 +136,3 @@ func negotiatedView(p *initiator.Params) *control.Negotiated {
 		DefaultTime2Wait: int(p.DefaultTime2Wait.Seconds()), DefaultTime2Retain: int(p.DefaultTime2Retain.Seconds()),
 	}
 }
-
-func statsView(st initiator.Stats, i initiator.Info) *control.Stats {
-	return &control.Stats{
-		TxDataOctets: st.TxDataOctets, RxDataOctets: st.RxDataOctets,
-		NOPTx: st.NopTxPDUs, SCSICmd: st.SCSICmdPDUs, TMFCmd: st.TMFCmdPDUs, Login: st.LoginPDUs, Text: st.TextPDUs,
-		DataOut: st.DataOutPDUs, Logout: st.LogoutPDUs, SNACK: st.SNACKPDUs,
-		NOPRx: st.NopRxPDUs, SCSIRsp: st.SCSIRspPDUs, TMFRsp: st.TMFRspPDUs, TextRsp: st.TextRspPDUs,
-		DataIn: st.DataInPDUs, LogoutRs: st.LogoutRspPDUs, R2T: st.R2TPDUs, Async: st.AsyncPDUs, Reject: st.RejectPDUs,
-		DigestErr: st.DigestErrors, TimeoutErr: st.TimeoutErrors,
-		TxSendpageFailures: st.TxSendpageFailures, RxDiscontiguousHdr: st.RxDiscontiguousHdr, EHAbort: st.EHAborts,
-		Recoveries: i.Recoveries, OutstandingCommands: uint64(max(i.Queued+i.InFlight, 0)),
-	}
-}
