@@ -4,6 +4,7 @@ package faults
 
 import (
 	"testing"
+	"time"
 
 	"github.com/goiscsi/goiscsi/test/faults/checker"
 	"github.com/goiscsi/goiscsi/test/faults/proxy"
@@ -17,7 +18,9 @@ func TestRandomFaults(t *testing.T) {
 	p := proxy.Start(t, tgt.Portal().String())
 	r.record(p.Addr(), digests...)
 	r.login(p.Addr())
-	c := r.export(checker.Config{})
+	// Enough for each fault to hit requests in flight, and no more: the suite
+	// does other things meanwhile.
+	c := r.export(checker.Config{Pace: 5 * time.Millisecond})
 	faults := networkFaults(p)
 	faults["target killed"] = func() { tgt.Stop(); pauseBetween(); tgt.Start() }
 	soak(t, c, func() *lab.Daemon { return r.d }, faults)

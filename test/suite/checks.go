@@ -87,8 +87,15 @@ func portable(ctx context.Context, _ *options) outcome {
 	return total
 }
 
-func build(ctx context.Context, _ *options) outcome {
+// makeBuild makes bin/ and notes that it is made.
+func makeBuild(ctx context.Context, o *options) outcome {
 	got := check(ctx, nil, "make", "build")
+	o.built = got.failed == 0
+	return got
+}
+
+func build(ctx context.Context, o *options) outcome {
+	got := makeBuild(ctx, o)
 	if got.failed > 0 {
 		return got
 	}

@@ -40,9 +40,9 @@ const (
 	// programs is for a part that runs what is in bin/, which is then built
 	// first if the part build has not been.
 	programs needs = 1 << iota
-	// beside lets a part run at the same time as the one before it: neither
-	// measures time, and both leave processors idle.
-	beside
+	// background is for a part that takes its time without needing much of
+	// the machine: the parts after it do not wait for it.
+	background
 )
 
 // options are what all parts share.
@@ -86,11 +86,11 @@ func parts() []part {
 		{"unit", "unit tests with the race detector", 15 * time.Minute, unit, 0},
 		{"build", "make build", 5 * time.Minute, build, 0},
 		{"integration", "real targets and real clients on loopback", 15 * time.Minute, integration, programs},
+		{"soak", "random faults under load: nothing lost, nothing grown", 3 * time.Hour, soak, programs | background},
 		{"guest", "tests with a kernel of their own", 30 * time.Minute, guestTests, programs},
 		{"boot", "the Debian package on a machine that boots systemd and udev", 20 * time.Minute, boot, programs},
 		{"demo", "make demo", 5 * time.Minute, demo, 0},
 		{"fuzz", "every fuzz target for a while", 80 * time.Minute, fuzz, 0},
-		{"soak", "random faults under load, nothing lost and nothing grown", 3 * time.Hour, soak, programs | beside},
 	}
 }
 
@@ -131,19 +131,35 @@ func run() int {
 	if len(flag.Args()) > 0 {
 		all = slices.DeleteFunc(all, func(p part) bool { return !slices.Contains(flag.Args(), p.name) })
 	}
-	for len(all) > 0 && ctx.Err() == nil {
-		n := 1
-		for n < len(all) && all[n].needs&beside != 0 {
-			n++
+	var mu sync.Mutex // guards total and forbidden, and lines from mixing
+	var wg sync.WaitGroup
+	for _, p := range all {
+		if ctx.Err() != nil {
+			break
 		}
-		for i, got := range runParts(ctx, all[:n], &o) {
-			total.add(got)
-			if len(got.skipped) > 0 && mustRun && !slices.Contains(maySkip, all[i].name) {
-				forbidden = append(forbidden, all[i].name)
+		if p.needs&programs != 0 && !o.built {
+			if got := makeBuild(ctx, &o); got.failed > 0 {
+				p.run = func(context.Context, *options) outcome { return got }
 			}
 		}
-		all = all[n:]
+		run := func() {
+			start := time.Now()
+			got := runPart(ctx, p, &o)
+			mu.Lock()
+			defer mu.Unlock()
+			printPart(p, got, time.Since(start))
+			total.add(got)
+			if len(got.skipped) > 0 && mustRun && !slices.Contains(maySkip, p.name) {
+				forbidden = append(forbidden, p.name)
+			}
+		}
+		if p.needs&background != 0 {
+			wg.Go(run)
+		} else {
+			run()
+		}
 	}
+	wg.Wait()
 	for _, name := range forbidden {
 		fmt.Printf("%s: nothing may be skipped in CI\n", name)
 	}
@@ -157,41 +173,10 @@ func run() int {
 	return 0
 }
 
-// runParts runs parts at the same time and returns when all have ended, with
-// an outcome each.
-func runParts(ctx context.Context, parts []part, o *options) []outcome {
-	var broken outcome // of the programs
-	if !o.built && slices.ContainsFunc(parts, func(p part) bool { return p.needs&programs != 0 }) {
-		broken = check(ctx, nil, "make", "build")
-		broken.passed = 0 // not what the parts are there to show
-		o.built = broken.failed == 0
-	}
-	outcomes := make([]outcome, len(parts))
-	var wg sync.WaitGroup
-	var printing sync.Mutex
-	for i, p := range parts {
-		wg.Go(func() {
-			start := time.Now()
-			outcomes[i] = broken
-			if broken.failed == 0 {
-				outcomes[i] = runPart(ctx, p, o)
-			}
-			printing.Lock()
-			defer printing.Unlock()
-			printPart(p, outcomes[i], time.Since(start))
-		})
-	}
-	wg.Wait()
-	return outcomes
-}
-
 func runPart(ctx context.Context, p part, o *options) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("not finished after %v", p.timeout))
 	defer cancel()
 	got := p.run(ctx, o)
-	if p.name == "build" {
-		o.built = got.failed == 0
-	}
 	if ctx.Err() != nil && got.failed == 0 {
 		got.add(fail(context.Cause(ctx).Error() + "\n"))
 	}
