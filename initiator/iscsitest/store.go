@@ -41,9 +41,9 @@ const memChunk = 64 << 10
 // A MemStore is a sparse Store in memory: what was never written, or was
 // discarded, takes none.
 type MemStore struct {
-	size int64
-	// mu guards chunks and their contents: readers share it.
+	// mu guards size, chunks and their contents: readers share it.
 	mu     sync.RWMutex
+	size   int64
 	chunks map[int64]*[memChunk]byte
 }
 
@@ -53,7 +53,28 @@ func NewMemStore(size int64) *MemStore {
 }
 
 // Size returns the size in bytes.
-func (m *MemStore) Size() int64 { return m.size }
+func (m *MemStore) Size() int64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.size
+}
+
+// Resize changes the size. What is cut off is gone for good. Server.Resized tells
+// the initiators of it.
+func (m *MemStore) Resize(size int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.size = size
+	last := size / memChunk
+	for chunk, c := range m.chunks {
+		switch {
+		case chunk > last:
+			delete(m.chunks, chunk)
+		case chunk == last:
+			clear(c[size%memChunk:])
+		}
+	}
+}
 
 // Sync does nothing.
 func (m *MemStore) Sync() error { return nil }
@@ -65,7 +86,8 @@ func (m *MemStore) Allocated() int64 {
 	return int64(len(m.chunks)) * memChunk
 }
 
-// pieces calls f for each part of [off, off+n) that lies in one chunk.
+// pieces calls f for each part of [off, off+n) that lies in one chunk. The caller
+// holds mu.
 func (m *MemStore) pieces(off, n int64, f func(chunk int64, from, to int, done int64)) error {
 	if off < 0 || n < 0 || off > m.size-n {
 		return io.ErrUnexpectedEOF

@@ -188,3 +188,23 @@ func TestUnitWithOtherBlockSize(t *testing.T) {
 	}
 	c.in(2, readCDB(0, 5), 5*4096).fails(t, scsi.KeyIllegalRequest, 0x24, 0)
 }
+
+func TestMemStoreForgetsWhatIsCutOff(t *testing.T) {
+	s := iscsitest.NewMemStore(200 << 10)
+	if _, err := s.WriteAt(bytes.Repeat([]byte{1}, 200<<10), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.Resize(100 << 10)
+	if _, err := s.ReadAt(make([]byte, 1), 100<<10); err == nil {
+		t.Error("reads beyond the end")
+	}
+	s.Resize(200 << 10)
+	got := make([]byte, 200<<10)
+	if _, err := s.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	want := append(bytes.Repeat([]byte{1}, 100<<10), make([]byte, 100<<10)...)
+	if !bytes.Equal(got, want) {
+		t.Error("what was cut off came back")
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/goiscsi/goiscsi/internal/errcode"
+	"github.com/goiscsi/goiscsi/internal/paths"
 	"github.com/goiscsi/goiscsi/internal/version"
 )
 
@@ -70,9 +71,16 @@ type ClientOptions struct {
 	DialContext func(ctx context.Context) (net.Conn, error)
 }
 
-// NewClient returns a client for the daemon that listens on socket. It does
-// not connect.
+// DefaultSocket is where the daemon of this machine listens, as the environment
+// variables ISCSI_ROOT and ISCSI_RUN say: usually "/run/iscsid/control.sock".
+func DefaultSocket() string { return paths.FromEnv().ControlSocket() }
+
+// NewClient returns a client for the daemon that listens on socket; empty means
+// DefaultSocket. It does not connect.
 func NewClient(socket string, o ClientOptions) *Client {
+	if socket == "" {
+		socket = DefaultSocket()
+	}
 	if o.Silence <= 0 {
 		o.Silence = DefaultSilence
 	}

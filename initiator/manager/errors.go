@@ -31,10 +31,11 @@ func (e *Error) Error() string {
 // ISCSICode returns the exit code that the error stands for.
 func (e *Error) ISCSICode() errcode.Code { return errcode.Code(e.Code) }
 
-// Is makes errors.Is match two Errors by their code.
+// Is makes errors.Is match two Errors by their code, and the sentinels of this
+// package and of package initiator that stand for it.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
-	return ok && t.Code == e.Code && t.Detail == "" && t.Target == "" && t.Portal == ""
+	return isCode(e.ISCSICode(), target) || ok && t.Code == e.Code && t.Detail == "" && t.Target == "" && t.Portal == ""
 }
 
 // ConnError is a failure to talk to the daemon, as opposed to one that the
@@ -48,12 +49,17 @@ type ConnError struct {
 	Err    error
 }
 
+// Error implements error.
 func (e *ConnError) Error() string {
 	return fmt.Sprintf("%s: iscsid at %s: %v", e.Op, e.Socket, e.Err)
 }
 
 // Unwrap returns the cause.
 func (e *ConnError) Unwrap() error { return e.Err }
+
+// Is makes errors.Is find ErrNotRunning, and initiator.ErrTimeout for a daemon
+// that does not answer.
+func (e *ConnError) Is(target error) bool { return isCode(e.Code, target) }
 
 // ISCSICode returns Code.
 func (e *ConnError) ISCSICode() errcode.Code { return e.Code }
@@ -76,6 +82,7 @@ type VersionError struct {
 	serverSaidNoRanges bool
 }
 
+// Error implements error.
 func (e *VersionError) Error() string {
 	if e.serverSaidNoRanges {
 		return fmt.Sprintf("what listens there is not iscsid or is too old to say its version; this is %s with control protocol %s",

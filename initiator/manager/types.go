@@ -1,13 +1,20 @@
 package manager
 
-import "time"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/goiscsi/goiscsi/initiator"
+)
 
 // LoginRequest asks for a new session. It carries the whole node record, so
 // that iscsid needs no access to the node database.
 type LoginRequest struct {
 	// Record is the node record, field name to value as `-o show -S` prints
 	// them; empty values may be left out.
-	Record map[string]string `json:"record"`
+	Record Record `json:"record"`
 	// Multiple asks for a session beside those that exist already between the
 	// same portal, target and interface. Without it such a session, or a
 	// login to one that is still going on, is refused with code 15.
@@ -56,6 +63,19 @@ type CHAP struct {
 	PasswordIn    string `json:"password_in,omitempty"`
 	PasswordInSet bool   `json:"password_in_set"`
 }
+
+// String returns the user names; the passwords are hidden.
+func (c CHAP) String() string {
+	return fmt.Sprintf("{%s %s %s %s}", c.Username, initiator.Secret(c.Password), c.UsernameIn, initiator.Secret(c.PasswordIn))
+}
+
+// Format implements fmt.Formatter for every verb.
+func (c CHAP) Format(f fmt.State, _ rune) {
+	io.WriteString(f, c.String()) //nolint:errcheck // fmt keeps no errors
+}
+
+// LogValue implements slog.LogValuer.
+func (c CHAP) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Negotiated are the operational parameters in force (RFC 7143 section 13).
 // Sizes are in bytes; 0 is a value that is not known.
@@ -141,10 +161,10 @@ type Session struct {
 	Negotiated *Negotiated `json:"negotiated,omitempty"`
 	Devices    []Device    `json:"devices"`
 	// Record is the node record the session was made from, when asked for.
-	Record     map[string]string `json:"record,omitempty"`
-	Recoveries int               `json:"recoveries"`
-	LastError  string            `json:"last_error,omitempty"`
-	Created    time.Time         `json:"created"`
+	Record     Record    `json:"record,omitempty"`
+	Recoveries int       `json:"recoveries"`
+	LastError  string    `json:"last_error,omitempty"`
+	Created    time.Time `json:"created"`
 }
 
 // SessionQuery chooses what an answer about sessions contains. Each field is

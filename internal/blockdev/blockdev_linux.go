@@ -59,10 +59,10 @@ func watchDir(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "inotify"), nil
 }
 
-// MakeNode makes the device node of a block device by the numbers that sysfs
+// makeNode makes the device node of a block device by the numbers that sysfs
 // tells, for machines (containers, early boot) whose /dev is not kept by the
 // kernel.
-func MakeNode(sys, path string) error {
+func makeNode(sys, path string) error {
 	b, err := os.ReadFile(filepath.Join(sys, "class/block", filepath.Base(path), "dev"))
 	if err != nil {
 		return err
@@ -80,10 +80,10 @@ func MakeNode(sys, path string) error {
 	return nil
 }
 
-// ProbePartitions opens the node once, which makes the kernel read the
+// probePartitions opens the node once, which makes the kernel read the
 // partition table of a fresh device, where no udev does so. The open
 // waits for the disk, so the caller gives it a goroutine.
-func ProbePartitions(path string) error {
+func probePartitions(path string) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

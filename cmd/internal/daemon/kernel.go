@@ -170,12 +170,8 @@ func chooseAttacher(want attachKind, kern *kernelAttacher, sockets attacher) (at
 	return "", nil, refuse(errcode.TransNotFound, "kernel nbd driver: %w", err)
 }
 
-// Bounds of what the kernel and udev do for a device.
-const (
-	nodeTime  = 10 * time.Second // until the node exists
-	probeTime = 5 * time.Second  // until the partition table is read
-	adoptTime = 15 * time.Second // until the kernel has seen that the old socket is dead
-)
+// adoptTime is how long the kernel may take to see that the old socket is dead.
+const adoptTime = 15 * time.Second
 
 // config says what the kernel is told of a volume.
 func (spec *attachSpec) config(e *nbd.Export) nbd.DeviceConfig {
@@ -322,34 +318,12 @@ func (t *kernelAttachment) offer(ctx context.Context) error {
 	if err := t.dev.Tune(nbd.DefaultQueueSettings(1)); err != nil {
 		t.a.log.Warn("queue is not tuned", "device", t.name(), "err", err)
 	}
-	bound, cancel := context.WithTimeout(ctx, nodeTime)
-	defer cancel()
-	if err := blockdev.WaitNode(bound, t.path()); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if merr := blockdev.MakeNode(t.a.sys, t.path()); merr != nil {
-			return fmt.Errorf("device node: %w", errors.Join(err, merr))
-		}
-	}
-	probed := make(chan error, 1)
-	t.wg.Go(func() { probed <- blockdev.ProbePartitions(t.path()) })
-	bound, cancel = context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	select {
-	case err := <-probed:
-		if err != nil {
-			t.a.log.Warn("partitions are not looked for", "device", t.name(), "err", err)
-		}
-	case <-bound.Done():
-		t.a.log.Warn("device does not answer yet", "device", t.name())
-	}
-	return nil
+	return blockdev.Offer(ctx, t.a.sys, t.path(), t.a.log, t.wg.Go)
 }
 
 // undo removes the device after a failure.
 func (t *kernelAttachment) undo() {
-	ctx, cancel := context.WithTimeout(context.Background(), nodeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), blockdev.NodeTime)
 	defer cancel()
 	if err := t.detach(ctx, false, func() {}); err != nil {
 		t.a.log.Warn("detach", "device", t.name(), "err", err)
