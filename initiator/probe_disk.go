@@ -26,6 +26,7 @@ type diskState struct {
 
 	writeProtect bool
 	writeCache   bool // also where the device does not say: flushes do no harm
+	cachingPage  bool // it does say
 	dpofua       bool
 
 	limits  scsi.BlockLimits
@@ -110,7 +111,7 @@ func (p *prober) capacity(ctx context.Context, lun pdu.LUN) (scsi.Capacity, erro
 // together, and all pages where the caching page does not exist, because the
 // header is still of interest.
 func (p *prober) modes(ctx context.Context, lun pdu.LUN, d *diskState) error {
-	d.writeProtect, d.dpofua, d.writeCache = false, false, true
+	d.writeProtect, d.dpofua, d.writeCache, d.cachingPage = false, false, true, false
 	for _, page := range []scsi.ModePage{scsi.ModeCaching, scsi.ModeAll} {
 		for _, long := range []bool{false, true} {
 			h, b, err := p.modeSense(ctx, lun, page, long)
@@ -123,7 +124,7 @@ func (p *prober) modes(ctx context.Context, lun pdu.LUN, d *diskState) error {
 			}
 			d.writeProtect, d.dpofua = h.WriteProtect, h.DPOFUA
 			if c, err := scsi.ParseCachingPage(h.Page(b, scsi.ModeCaching)); err == nil {
-				d.writeCache = c.WriteCache
+				d.writeCache, d.cachingPage = c.WriteCache, true
 			}
 			return nil
 		}

@@ -2,6 +2,8 @@ package initiator
 
 import (
 	"time"
+
+	"github.com/goiscsi/goiscsi/initiator/scsi"
 )
 
 // A volumeCompleter is a Volume in its role as the owner of tasks.
@@ -133,7 +135,7 @@ func (q *ioQueue) taskDone(io *ioTask) {
 	case j.verdict == verdictDone:
 		q.advance(io)
 	case j.verdict == verdictUnsupported && v.broken == nil && !v.closed && !r.stopped:
-		q.degrade(io, j)
+		q.degrade(io, j, sense)
 	default:
 		q.retry(io, j)
 	}
@@ -211,12 +213,13 @@ func (q *ioQueue) retry(io *ioTask, j judgement) {
 
 // degrade finds another way for a piece whose command the device does not
 // know, and remembers it.
-func (q *ioQueue) degrade(io *ioTask, j judgement) {
+func (q *ioQueue) degrade(io *ioTask, j judgement, sense scsi.Sense) {
 	v, s := q.v, &q.v.split
 	switch {
-	case io.kind == pieceSync:
-		// Linux's disks take it for a device without a cache, and so do we.
-		v.log.Warn("no SYNCHRONIZE CACHE: flushes have no effect", "target", v.prober.target, "lun", v.lun)
+	case io.kind == pieceSync && sense.ASC == 0x20 && !v.state.cachingPage:
+		// It does not know the command and has not said that it has a write
+		// cache; that was only our assumption.
+		v.log.Warn("no SYNCHRONIZE CACHE: taken to have no write cache", "target", v.prober.target, "lun", v.lun)
 		v.state.writeCache = false
 		q.advance(io)
 		return
@@ -226,12 +229,17 @@ func (q *ioQueue) degrade(io *ioTask, j judgement) {
 	case io.ndob:
 		s.ndob = false
 	case io.kind == pieceSameUnmap && io.req.Op == OpWriteZeroes:
-		s.zeroUnmap = s.zero
-		io.kind = s.zero
+		s.zeroUnmap = s.zeroData
+		io.kind = s.zeroData
+	case io.kind == pieceSameAnchor:
+		s.zero = s.zeroData
+		io.kind = s.zeroData
 	case io.kind == pieceSame:
-		s.zero = pieceZeroes
-		if s.zeroUnmap == pieceSame {
-			s.zeroUnmap = pieceZeroes
+		s.zeroData = pieceZeroes
+		for _, k := range []*pieceKind{&s.zero, &s.zeroUnmap} {
+			if *k == pieceSame {
+				*k = pieceZeroes
+			}
 		}
 		io.kind = pieceZeroes
 	case io.kind == pieceUnmap && unmapsBySame(v.state):

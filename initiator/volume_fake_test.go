@@ -17,18 +17,19 @@ import (
 // goroutine after each Kick, a batch at a time, as a session's receive goroutine
 // does. Tests make it misbehave by fault.
 type fakeDisk struct {
-	mu      sync.Mutex
-	data    []byte
-	info    scsi.InquiryData
-	serial  string
-	ids     []scsi.Designator
-	cap     scsi.Capacity
-	header  scsi.ModeHeader
-	caching scsi.CachingPage
-	limits  scsi.BlockLimits
-	prov    scsi.Provisioning
-	usage   byte // second byte of the usage map of WRITE SAME(16); 0xff: REPORT SUPPORTED … is unknown
-	pages   scsi.VPDPages
+	mu        sync.Mutex
+	data      []byte
+	info      scsi.InquiryData
+	serial    string
+	ids       []scsi.Designator
+	cap       scsi.Capacity
+	header    scsi.ModeHeader
+	caching   scsi.CachingPage
+	noCaching bool // no such page
+	limits    scsi.BlockLimits
+	prov      scsi.Provisioning
+	usage     byte // second byte of the usage map of WRITE SAME(16); 0xff: REPORT SUPPORTED … is unknown
+	pages     scsi.VPDPages
 
 	// fault looks at a task before it is carried out; true means that it was
 	// finished by fault. Called with mu held.
@@ -242,9 +243,9 @@ func (d *fakeDisk) execute(c scsi.Command, t *Task) {
 	case scsi.OpReadCapacity10:
 		d.give(t, d.cap.Append10(nil))
 	case scsi.OpModeSense6:
-		d.give(t, d.header.AppendModeSense6(nil, d.caching.Append(nil)))
+		d.give(t, d.header.AppendModeSense6(nil, d.modePages()))
 	case scsi.OpModeSense10:
-		d.give(t, d.header.AppendModeSense10(nil, d.caching.Append(nil)))
+		d.give(t, d.header.AppendModeSense10(nil, d.modePages()))
 	case scsi.OpMaintenanceIn:
 		if d.usage == 0xff {
 			d.fail(t, scsi.KeyIllegalRequest, 0x20, 0)
@@ -280,6 +281,14 @@ func (d *fakeDisk) execute(c scsi.Command, t *Task) {
 	default:
 		d.fail(t, scsi.KeyIllegalRequest, 0x20, 0)
 	}
+}
+
+// modePages are the mode pages it has.
+func (d *fakeDisk) modePages() []byte {
+	if d.noCaching {
+		return nil
+	}
+	return d.caching.Append(nil)
 }
 
 func (d *fakeDisk) inquiry(c scsi.Command, t *Task) {

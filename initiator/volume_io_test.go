@@ -197,8 +197,9 @@ func TestSync(t *testing.T) {
 			t.Errorf("commands %+v", cmds)
 		}
 	})
-	t.Run("unknown to the device", func(t *testing.T) {
+	t.Run("unknown to a device that does not tell of a cache", func(t *testing.T) {
 		d := newFakeDisk(t, 1<<20, 512)
+		d.noCaching = true
 		v := d.open(t, VolumeOptions{})
 		d.with(func() {
 			d.fault = func(c scsi.Command, t *Task) bool {
@@ -215,6 +216,28 @@ func TestSync(t *testing.T) {
 			t.Errorf("commands %+v", cmds)
 		}
 	})
+	// Data in a cache that cannot be written back are not safe, and whoever
+	// asked must know.
+	for name, asc := range map[string]uint8{"unknown to a device with a cache": 0x20, "refused": 0x24} {
+		t.Run(name, func(t *testing.T) {
+			d := newFakeDisk(t, 1<<20, 512)
+			d.noCaching = asc != 0x20
+			v := d.open(t, VolumeOptions{})
+			d.with(func() {
+				d.fault = func(c scsi.Command, t *Task) bool {
+					return c.Op == scsi.OpSynchronizeCache10 && d.fail(t, scsi.KeyIllegalRequest, asc, 0)
+				}
+			})
+			for range 2 {
+				if err := v.Sync(t.Context()); !errors.Is(err, ErrUnsupported) {
+					t.Errorf("got %v", err)
+				}
+			}
+			if !v.Features().WriteCache {
+				t.Error("the cache is forgotten")
+			}
+		})
+	}
 }
 
 func TestDiscard(t *testing.T) {
@@ -291,6 +314,13 @@ func TestWriteZeroes(t *testing.T) {
 	}{
 		{"unmap", func(*fakeDisk) {}, false, func(c scsi.Command) bool { return same(c) && c.Unmap && c.NDOB }, 1},
 		{"keep allocated", func(*fakeDisk) {}, true, func(c scsi.Command) bool { return same(c) && !c.Unmap && c.NDOB }, 1},
+		{"keep allocated, by anchoring", func(d *fakeDisk) { d.prov.Anchor = true }, true, func(c scsi.Command) bool { return same(c) && c.Unmap && c.Anchor && c.NDOB }, 1},
+		{"anchoring is for those who want the space", func(d *fakeDisk) { d.prov.Anchor = true }, false, func(c scsi.Command) bool { return same(c) && c.Unmap && !c.Anchor }, 1},
+		{"anchored blocks do not read as zeroes", func(d *fakeDisk) { d.prov.Anchor, d.prov.ReadZeros, d.cap.ThinReadsZero = true, 0, false }, true, func(c scsi.Command) bool { return same(c) && !c.Unmap && !c.Anchor }, 1},
+		{"ANCHOR that is refused", func(d *fakeDisk) {
+			d.prov.Anchor, d.usage = true, byte(scsi.SameUnmap)
+			refuse(d, func(c scsi.Command) bool { return c.Anchor })
+		}, true, func(c scsi.Command) bool { return same(c) && !c.Unmap && !c.Anchor }, 2},
 		{"unmapped blocks do not read as zeroes", func(d *fakeDisk) { d.prov.ReadZeros, d.cap.ThinReadsZero = 0, false }, false, func(c scsi.Command) bool { return same(c) && !c.Unmap }, 1},
 		{"no NDOB", func(d *fakeDisk) { d.usage = byte(scsi.SameUnmap) }, false, func(c scsi.Command) bool { return same(c) && c.Unmap && !c.NDOB }, 1},
 		{"NDOB that is refused", func(d *fakeDisk) { refuse(d, func(c scsi.Command) bool { return c.NDOB }) }, false, func(c scsi.Command) bool { return same(c) && c.Unmap && !c.NDOB }, 2},

@@ -133,7 +133,7 @@ func (v *Volume) remode(p *prober) error {
 	v.mu.Lock()
 	s := v.state
 	changed := s.writeProtect != d.writeProtect || s.writeCache != d.writeCache || s.dpofua != d.dpofua
-	s.writeProtect, s.writeCache, s.dpofua = d.writeProtect, d.writeCache, d.dpofua
+	s.writeProtect, s.writeCache, s.cachingPage, s.dpofua = d.writeProtect, d.writeCache, d.cachingPage, d.dpofua
 	v.mu.Unlock()
 	if changed {
 		v.log.Info("the device changed its mode", "target", p.target, "lun", v.lun,

@@ -6,14 +6,15 @@ import "github.com/goiscsi/goiscsi/initiator/scsi"
 type pieceKind uint8
 
 const (
-	pieceNone      pieceKind = iota // the device cannot do it
-	pieceRead                       // READ
-	pieceWrite                      // WRITE
-	pieceSync                       // SYNCHRONIZE CACHE of everything
-	pieceUnmap                      // UNMAP
-	pieceSameUnmap                  // WRITE SAME(16) of zeroes with UNMAP
-	pieceSame                       // WRITE SAME(16) of zeroes
-	pieceZeroes                     // WRITE of zeroes, as often as it takes
+	pieceNone       pieceKind = iota // the device cannot do it
+	pieceRead                        // READ
+	pieceWrite                       // WRITE
+	pieceSync                        // SYNCHRONIZE CACHE of everything
+	pieceUnmap                       // UNMAP
+	pieceSameUnmap                   // WRITE SAME(16) of zeroes with UNMAP
+	pieceSameAnchor                  // the same with ANCHOR, which keeps the space
+	pieceSame                        // WRITE SAME(16) of zeroes
+	pieceZeroes                      // WRITE of zeroes, as often as it takes
 	pieceKinds
 )
 
@@ -36,8 +37,9 @@ type splitRules struct {
 	maxTransfer int64 // bytes of one READ or WRITE
 
 	discard   pieceKind // pieceNone, pieceUnmap or pieceSameUnmap
-	zero      pieceKind // with NoUnmap: pieceSame or pieceZeroes
-	zeroUnmap pieceKind // without: pieceSameUnmap or what zero is
+	zero      pieceKind // with NoUnmap: pieceSameAnchor or what zeroData is
+	zeroUnmap pieceKind // without: pieceSameUnmap or what zeroData is
+	zeroData  pieceKind // by writing them: pieceSame or pieceZeroes
 
 	ndob bool // WRITE SAME needs no data
 
@@ -71,17 +73,22 @@ func splitRulesOf(d *diskState, maxTransfer int64) splitRules {
 		pieceWrite:     s.maxTransfer,
 		pieceUnmap:     atMost(mostUnmapped, uint64(d.limits.MaxUnmapBlocks)),
 		pieceSameUnmap: atMost(mostUnmapped, d.limits.MaxWriteSame),
-		pieceSame:      atMost(mostSame, d.limits.MaxWriteSame),
-		pieceZeroes:    mostZeroes,
+		// Space may have to be reserved for it, but nothing is written.
+		pieceSameAnchor: atMost(mostUnmapped, d.limits.MaxWriteSame),
+		pieceSame:       atMost(mostSame, d.limits.MaxWriteSame),
+		pieceZeroes:     mostZeroes,
 	}
 	s.discard = discardOf(d)
-	s.zero = pieceSame
+	s.zeroData = pieceSame
 	if d.same16 == supportNo {
-		s.zero = pieceZeroes
+		s.zeroData = pieceZeroes
 	}
-	s.zeroUnmap = s.zero
+	s.zero, s.zeroUnmap = s.zeroData, s.zeroData
 	if unmapsBySame(d) && (d.capacity.ThinReadsZero || d.prov.UnmappedZero()) {
 		s.zeroUnmap = pieceSameUnmap
+		if d.prov.Anchor {
+			s.zero = pieceSameAnchor
+		}
 	}
 	return s
 }
@@ -168,11 +175,14 @@ func (s *splitRules) build(io *ioTask, v *Volume) {
 		t.Timeout = bulkTimeout
 		t.DataOut = scsi.AppendUnmapList(io.param[:0], scsi.Extent{LBA: lba, Blocks: blocks})
 		scsi.Unmap(&t.CDB, uint16(len(t.DataOut)))
-	case pieceSame, pieceSameUnmap:
+	case pieceSame, pieceSameUnmap, pieceSameAnchor:
 		t.Timeout = bulkTimeout
 		var f scsi.WriteSameFlags
-		if io.kind == pieceSameUnmap {
+		switch io.kind {
+		case pieceSameUnmap:
 			f = scsi.SameUnmap
+		case pieceSameAnchor:
+			f = scsi.SameUnmap | scsi.SameAnchor
 		}
 		if io.ndob = s.ndob; io.ndob {
 			f |= scsi.SameNDOB
@@ -199,7 +209,7 @@ func (s *splitRules) commandSize(io *ioTask) int64 {
 		return 0
 	case pieceZeroes:
 		return min(io.left, s.maxTransfer, int64(len(zeroBlocks)))
-	case pieceUnmap, pieceSame, pieceSameUnmap:
+	case pieceUnmap, pieceSame, pieceSameUnmap, pieceSameAnchor:
 		// A piece may have been cut by the rules of another kind.
 		return s.cut(io.kind, io.off, io.left)
 	}
