@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/goiscsi/goiscsi/internal/syncbuf"
 )
 
 // patience is how long something may take to come up or to end.
@@ -24,7 +25,7 @@ const patience = 15 * time.Second
 type process struct {
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when it has ended
-	output lockedBuffer
+	output syncbuf.Buffer
 }
 
 // start starts a program with its output collected.
@@ -127,24 +128,6 @@ func (p *process) residentKiB() (int, error) {
 	}
 	pages, err := strconv.Atoi(fields[1])
 	return pages * os.Getpagesize() / 1024, err
-}
-
-// lockedBuffer collects output while it may be read.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // command makes a command that ends with the run. Programs of administration

@@ -1,16 +1,16 @@
 package lab
 
 import (
-	"bytes"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goiscsi/goiscsi/internal/syncbuf"
 )
 
 // A Daemon is a running iscsid in the foreground.
@@ -18,7 +18,7 @@ type Daemon struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
-	log  logBuffer
+	log  syncbuf.Buffer
 }
 
 // StartDaemon starts iscsid -f and returns when it answers. It ends with the
@@ -130,22 +130,4 @@ func (d *Daemon) StatusKiB(field string) int {
 	}
 	d.t.Fatalf("no %s in /proc/%d/status", field, d.PID())
 	return 0
-}
-
-// logBuffer collects the daemon's log while the test reads it.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

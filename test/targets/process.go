@@ -1,14 +1,14 @@
 package targets
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os/exec"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/goiscsi/goiscsi/internal/syncbuf"
 )
 
 // A process is a server that a test started: it ends with the test, and what
@@ -16,7 +16,7 @@ import (
 type process struct {
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the process has ended
-	output lockedBuffer
+	output syncbuf.Buffer
 }
 
 func start(t testing.TB, cmd *exec.Cmd) *process {
@@ -50,25 +50,6 @@ func (p *process) stop(sig syscall.Signal) {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.done
 	}
-}
-
-// lockedBuffer is a buffer that the process's output is copied to while the
-// test may read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // FreePort returns a TCP port that nobody listens on at any of the addresses.

@@ -23,14 +23,17 @@ const (
 	nbdExportName    = 1
 
 	nbdRead, nbdWrite, nbdDisc, nbdFlush = 0, 1, 2, 3
+
+	nbdSendFlush = 1 << 2
 )
 
 // An Export is an NBD export on a unix socket, with any number of requests in
 // flight on one connection.
 type Export struct {
-	conn net.Conn
-	size int64
-	done chan struct{} // closed when the reader has ended
+	conn  net.Conn
+	size  int64
+	flush bool          // the server has a cache to be flushed
+	done  chan struct{} // closed when the reader has ended
 
 	mu      sync.Mutex // guards writing, the cookies and err
 	cookie  uint64
@@ -84,7 +87,7 @@ func (e *Export) handshake(r *bufio.Reader) error {
 	if err := binary.Read(r, binary.BigEndian, &export); err != nil {
 		return err
 	}
-	e.size = int64(export.Size)
+	e.size, e.flush = int64(export.Size), export.Flags&nbdSendFlush != 0
 	return nil
 }
 
@@ -173,8 +176,13 @@ func (e *Export) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// Flush has the disk write its cache out.
-func (e *Export) Flush() error { return e.request(nbdFlush, 0, 0, nil, nil) }
+// Flush has the disk write its cache out, if it has one.
+func (e *Export) Flush() error {
+	if !e.flush {
+		return nil
+	}
+	return e.request(nbdFlush, 0, 0, nil, nil)
+}
 
 // Size is the size in bytes at the time of the handshake.
 func (e *Export) Size() int64 { return e.size }
