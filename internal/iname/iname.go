@@ -4,6 +4,8 @@ package iname
 import (
 	"crypto/rand"
 	"fmt"
+
+	"github.com/goiscsi/goiscsi/pdu"
 )
 
 const (
@@ -23,7 +25,8 @@ type PrefixError struct{ Len int }
 func (e *PrefixError) Error() string { return "prefix too long" }
 
 // Generate returns prefix, a colon and twelve random hexadecimal digits; an
-// empty prefix is DefaultPrefix. The error is a *PrefixError.
+// empty prefix is DefaultPrefix. The error is a *PrefixError, or that of
+// pdu.ValidateName for a prefix that no name can begin with.
 func Generate(prefix string) (string, error) {
 	if prefix == "" {
 		prefix = DefaultPrefix
@@ -33,5 +36,9 @@ func Generate(prefix string) (string, error) {
 	}
 	var b [6]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-	return fmt.Sprintf("%s:%x", prefix, b[:]), nil
+	name := fmt.Sprintf("%s:%x", prefix, b[:])
+	if err := pdu.ValidateName(name); err != nil {
+		return "", err
+	}
+	return name, nil
 }

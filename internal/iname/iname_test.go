@@ -37,3 +37,11 @@ func TestGenerateRefusesLongPrefix(t *testing.T) {
 		t.Errorf("error %v, want a *PrefixError", err)
 	}
 }
+
+func TestGenerateRefusesWhatNoNameBeginsWith(t *testing.T) {
+	for _, prefix := range []string{"iqn.2026-11.test two", "-iqn", "iqn.2026-11.test\n", "iqn/x", "\xff"} {
+		if got, err := iname.Generate(prefix); err == nil {
+			t.Errorf("Generate(%q) = %q", prefix, got)
+		}
+	}
+}

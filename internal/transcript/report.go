@@ -3,6 +3,7 @@ package transcript
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -32,10 +33,11 @@ The second command has the commands done on a real machine, and compares this do
 		}
 		fmt.Fprintf(&b, "| `%s` | %d | %s | %s |\n", strings.ReplaceAll(r.Got.Line, "|", `\|`), r.Got.Code, verdict, why)
 	}
-	b.WriteString("\n## Further commands\n\nThese are given to the real program and to ours by a test that runs both (test/replay).\n\n" +
+	b.WriteString("\n## Further commands\n\nThese are given to the real program and to ours by a test that runs both (test/replay).\n" +
+		"The second half of them with a target there; SID is the id of a session.\n\n" +
 		"| command | compared | why |\n|---|---|---|\n")
 	seen := map[string]bool{}
-	for _, line := range Beside {
+	for _, line := range slices.Concat(Beside, Live) {
 		if seen[line] {
 			continue
 		}
@@ -44,7 +46,7 @@ The second command has the commands done on a real machine, and compares this do
 		if d := deviation("iscsiadm " + line); d != nil {
 			verdict, why = "differs", d.Reason
 		}
-		fmt.Fprintf(&b, "| `iscsiadm %s` | %s | %s |\n", line, verdict, why)
+		fmt.Fprintf(&b, "| `iscsiadm %s` | %s | %s |\n", strings.ReplaceAll(line, "|", `\|`), verdict, why)
 	}
 	b.WriteString("\n## Differences that no command above shows\n\n")
 	for _, o := range Others {

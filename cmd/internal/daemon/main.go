@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/internal/paths"
 	"github.com/goiscsi/goiscsi/internal/version"
 )
@@ -24,6 +25,9 @@ import (
 func Main(args []string, stdout, stderr io.Writer, flusher error) int {
 	fail := func(err error) int {
 		fmt.Fprintf(stderr, "iscsid: %v\n", err)
+		if _, ok := err.(*usageError); ok {
+			return int(errcode.Inval) // as open-iscsi's ends
+		}
 		return 1
 	}
 	status := 0
@@ -31,7 +35,7 @@ func Main(args []string, stdout, stderr io.Writer, flusher error) int {
 		Name: "iscsid", Usage: "hold iSCSI sessions and serve their disks", HideVersion: true, HideHelpCommand: true,
 		UseShortOptionHandling: true, Writer: stdout, ErrWriter: stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return &usageError{err} },
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "use `FILE` instead of /etc/iscsi/iscsid.conf"},
 			&cli.StringFlag{Name: "initiatorname", Aliases: []string{"i"}, Usage: "use `FILE` instead of /etc/iscsi/initiatorname.iscsi"},
@@ -49,7 +53,7 @@ func Main(args []string, stdout, stderr io.Writer, flusher error) int {
 				return nil
 			}
 			if c.NArg() > 0 {
-				return fmt.Errorf("unexpected argument %q", c.Args().First())
+				return &usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 			}
 			var err error
 			status, err = start(c, args, stderr, flusher)
@@ -61,6 +65,12 @@ func Main(args []string, stdout, stderr io.Writer, flusher error) int {
 	}
 	return status
 }
+
+// A usageError is a command line that is wrong.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() + " (iscsid --help shows the options)" }
+func (e *usageError) Unwrap() error { return e.err }
 
 // start runs the daemon in this process, or in one of its own.
 func start(c *cli.Context, args []string, stderr io.Writer, flusher error) (int, error) {

@@ -64,9 +64,9 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"version", []string{"-v"}, "iscsid version " + version.Version + "\n", "", 0},
 		{"long version", []string{"--version"}, "iscsid version " + version.Version + "\n", "", 0},
-		{"unknown flag", []string{"-x"}, "", "iscsid: flag provided but not defined: -x\n", 1},
-		{"argument", []string{"-f", "start"}, "", "iscsid: unexpected argument \"start\"\n", 1},
-		{"level that is no number", []string{"-d", "much"}, "", "iscsid: invalid value \"much\" for flag -d: parse error\n", 1},
+		{"unknown flag", []string{"-x"}, "", "iscsid: flag provided but not defined: -x (iscsid --help shows the options)\n", 7},
+		{"argument", []string{"-f", "start"}, "", "iscsid: unexpected argument \"start\" (iscsid --help shows the options)\n", 7},
+		{"level that is no number", []string{"-d", "much"}, "", "iscsid: invalid value \"much\" for flag -d: parse error (iscsid --help shows the options)\n", 7},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			stdout, stderr, status := iscsid(t, root, tc.args...)

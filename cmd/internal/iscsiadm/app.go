@@ -200,7 +200,9 @@ func (c *command) dispatch() error {
 	}
 	switch c.req.mode {
 	case "":
-		return c.usageError("")
+		err := c.usageError("")
+		c.hintf("no mode is given: -m and one of %s", modeWords)
+		return err
 	case "discovery":
 		return c.discoveryMode()
 	case "discoverydb":
@@ -219,5 +221,7 @@ func (c *command) dispatch() error {
 		return c.nodedbMode()
 	}
 	// The number is what open-iscsi says for every word that is no mode.
-	return c.fail(errcode.Inval, "mode -1 is not yet supported")
+	err := c.fail(errcode.Inval, "mode -1 is not yet supported")
+	c.hintf("there is no mode %q, but %s", oneLine(c.req.mode), modeWords)
+	return err
 }

@@ -121,7 +121,7 @@ func (c *command) discoveryIfaces() ([]*nodedb.Iface, error) {
 		c.errorf("Could not read iface info for %s. Make sure an iface config with the file name and iface.iscsi_ifacename %[1]s is in the database.", oneLine(name))
 	}
 	if len(out) == 0 {
-		return nil, exit(errcode.Inval)
+		return nil, exit(errcode.NoObjsFound)
 	}
 	return out, nil
 }
@@ -155,7 +155,7 @@ func (c *command) applyFound(key nodedb.DiscoveryKey, found []nodedb.Found, fail
 	switch {
 	case c.req.json:
 		err = c.printJSON(jsonRefs(refs))
-	case c.req.level == 1:
+	case c.req.level > 0:
 		c.printRefTree(refs)
 	default:
 		c.printRefs(refs)
@@ -181,7 +181,11 @@ func (c *command) applyFound(key nodedb.DiscoveryKey, found []nodedb.Found, fail
 	if err != nil {
 		return err
 	}
-	return c.login(nodes, loginOptions{noWait: c.req.noWait})
+	code, err := c.loginCode(nodes, loginOptions{})
+	if err != nil {
+		return err
+	}
+	return exit(code)
 }
 
 // nodeOps returns what -o does to node records.

@@ -15,6 +15,10 @@ func (c *command) discoveryMode() error {
 	switch {
 	case r.typ == nodedb.Firmware:
 		return c.discoverFirmware()
+	case r.typ == typeSLP:
+		return c.noSLP()
+	case r.typ == nodedb.ISNS && r.portal == nil:
+		return c.fail(errcode.Inval, "Please specify portal as <ipaddr>:[<ipport>]")
 	case r.typ != "":
 		if r.portal == nil {
 			return c.noPortal()
@@ -32,6 +36,10 @@ func (c *command) discoveryMode() error {
 // noPortal reports a discovery without -p.
 func (c *command) noPortal() error {
 	return c.fail(errcode.Inval, "Please specify portal as <ipaddr>[:<ipport>]")
+}
+
+func (c *command) noSLP() error {
+	return c.fail(errcode.Inval, "SLP discovery is not fully implemented yet.")
 }
 
 // discoveryKey returns the key for -p with the default port of the type.
@@ -97,7 +105,10 @@ func (c *command) knownDiscovery() error {
 	case r.is(opDelete):
 		return c.deleteDiscovery(key)
 	}
-	return c.fail(errcode.Inval, "Operations new and update for discovery mode is not supported. Use discoverydb mode.")
+	if r.is(opNew) || r.is(opUpdate) {
+		return c.fail(errcode.Inval, "Operations new and update for discovery mode is not supported. Use discoverydb mode.")
+	}
+	return c.fail(errcode.Inval, "Invalid operation.")
 }
 
 // discoveryRecord returns a stored record, nil if there is none.

@@ -130,7 +130,7 @@ func TestDiscoveryByEachInterface(t *testing.T) {
 	if r.code != 0 || r.out != line || !strings.HasPrefix(r.err, "iscsiadm: Could not read iface info for nothere. Make sure") {
 		t.Errorf("with an interface that is not there: %+v", r)
 	}
-	if r := l.run(append(discovery, "-I", "nothere")...); r.code != 7 || r.out != "" {
+	if r := l.run(append(discovery, "-I", "nothere")...); r.code != 21 || r.out != "" {
 		t.Errorf("with nothing but an interface that is not there: %+v", r)
 	}
 }

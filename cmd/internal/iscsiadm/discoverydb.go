@@ -11,8 +11,12 @@ import (
 func (c *command) discoveryDBMode() error {
 	r := &c.req
 	switch {
+	case r.typ == typeSLP:
+		return c.noSLP()
 	case r.typ == "" && r.portal == nil && (r.op == 0 || r.is(opShow)):
 		return c.listDiscoveries()
+	case r.typ == "" && r.portal == nil:
+		return c.fail(errcode.Inval, "Invalid operation. Operation not supported.")
 	case r.typ == "" && r.op == 0:
 		return c.fail(errcode.Inval, "Invalid command. Portal not needed or Possibly missing discovery --type.")
 	case r.typ == "":
@@ -33,6 +37,9 @@ func (c *command) discoveryDBMode() error {
 
 // discoveryRecordOp is an operation on one record.
 func (c *command) discoveryRecordOp(key nodedb.DiscoveryKey) error {
+	if c.req.op&opNew != 0 { // whatever stands beside it, as in open-iscsi
+		return c.newDiscovery(key)
+	}
 	switch c.req.op {
 	case 0, opShow:
 		d, err := c.discoveryRecord(key)
@@ -43,8 +50,6 @@ func (c *command) discoveryRecordOp(key nodedb.DiscoveryKey) error {
 			return c.discoveryNotFound(key)
 		}
 		return c.showDiscovery(d)
-	case opNew:
-		return c.newDiscovery(key)
 	case opUpdate:
 		return c.updateDiscovery(key)
 	case opDelete:
@@ -55,7 +60,7 @@ func (c *command) discoveryRecordOp(key nodedb.DiscoveryKey) error {
 		}
 		return err
 	}
-	return c.fail(errcode.Inval, "operation is not supported.")
+	return c.fail(errcode.Inval, "Operation is not supported.")
 }
 
 func (c *command) discoveryNotFound(key nodedb.DiscoveryKey) error {

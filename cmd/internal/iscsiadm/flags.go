@@ -58,6 +58,9 @@ var modes = map[string]string{
 	"nodedb":      "mdo", // ours
 }
 
+// modeWords names the modes to somebody who has named none of them.
+const modeWords = "discovery, discoverydb, node, session, iface, host, fw, nodedb"
+
 // takes reports whether mode accepts o.
 func takes(mode string, o *getopt.Option) bool {
 	return o.Short == 0 || strings.IndexByte(modes[mode], o.Short) >= 0

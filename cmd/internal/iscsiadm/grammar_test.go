@@ -9,6 +9,8 @@ import (
 
 const (
 	tryHelp    = "Try `iscsiadm --help' for more information.\n"
+	allModes   = "discovery, discoverydb, node, session, iface, host, fw, nodedb\n"
+	whichMode  = "iscsiadm: hint: no mode is given: -m and one of " + allModes
 	versionOut = "iscsiadm version "
 )
 
@@ -22,14 +24,14 @@ func TestArgumentErrors(t *testing.T) {
 		out  string
 		err  string
 	}{
-		{"", 7, "", tryHelp},
-		{"word", 7, "", tryHelp},
-		{"-m bogus", 7, "", "iscsiadm: mode -1 is not yet supported\n"},
-		{"-m nod", 7, "", "iscsiadm: mode -1 is not yet supported\n"},
-		{"-m ''", 7, "", tryHelp},
+		{"", 7, "", tryHelp + whichMode},
+		{"word", 7, "", tryHelp + whichMode},
+		{"-m bogus", 7, "", "iscsiadm: mode -1 is not yet supported\niscsiadm: hint: there is no mode \"bogus\", but " + allModes},
+		{"-m nod", 7, "", "iscsiadm: mode -1 is not yet supported\niscsiadm: hint: there is no mode \"nod\", but " + allModes},
+		{"-m ''", 7, "", tryHelp + whichMode},
 		{"-m", 7, "", "iscsiadm: option requires an argument -- 'm'\niscsiadm: unrecognized character 'm'\n"},
 		{"-Z", 7, "", "iscsiadm: invalid option -- 'Z'\niscsiadm: unrecognized character 'Z'\n"},
-		{"--bogus", 7, "", "iscsiadm: unrecognized option '--bogus'\n" + tryHelp},
+		{"--bogus", 7, "", "iscsiadm: unrecognized option '--bogus'\n" + tryHelp + whichMode},
 		{"--log -m node", 7, "", "iscsiadm: option '--log' is ambiguous; possibilities: '--login' '--loginall' '--logout' '--logoutall'\n" +
 			"iscsiadm: option '--log' is ambiguous; possibilities: '--login' '--loginall' '--logout' '--logoutall'\niscsiadm: node mode: option '-?' is not allowed/supported\n"},
 		{"-m node -Z", 7, "", "iscsiadm: invalid option -- 'Z'\niscsiadm: node mode: option '-Z' is not allowed/supported\n"},
@@ -126,7 +128,18 @@ func TestArgumentErrors(t *testing.T) {
 		{"-m iface -I nothere -o update -n iface.mtu -v 1", 7, "", "iscsiadm: Could not read iface info for nothere.\n"},
 		{"-m iface -I default -o delete", 7, "", "iscsiadm: iface default is a special interface and cannot be deleted.\niscsiadm: Could not delete iface default: invalid parameter\n"},
 		{"-m iface -I default -o update -n iface.mtu -v 1", 0, "", "iscsiadm: iface default is a special interface and cannot be modified.\niscsiadm: Could not update iface default: invalid parameter\n"},
-		{"-m iface -I x -C ping -a 10.0.0.1", 27, "", "iscsiadm: submode ping is for adapters that do iSCSI in hardware; use ping(8)\n"},
+		{"-m iface -C ping", 7, "", "iscsiadm: Ping requires iface.\n"},
+		{"-m iface -I default -C ping", 7, "", "iscsiadm: Ping requires destination ipaddress.\n"},
+		{"-m iface -I default -C ping -a 10.0.0.1", 27, "Ping 1 failed: operation not supported\n",
+			"iscsiadm: hint: submode ping is for adapters that do iSCSI in hardware; use ping(8)\n"},
+		{"-m iface -o apply", 7, "", "iscsiadm: Apply requires iface.\n"},
+		{"-m iface -I default -o apply", 0, "default applied.\n", "iscsiadm: Nothing to configure.\n"},
+		{"-m iface -o applyall", 7, "", "iscsiadm: Applyall requires a valid host number or MAC passed in with the --host argument.\n"},
+		{"-m node -L all -U all", 7, "", "iscsiadm: Invalid parameters. Both loginall and logoutall passed in\n"},
+		{"-m discovery -t slp -p 127.0.0.1", 7, "", "iscsiadm: SLP discovery is not fully implemented yet.\n"},
+		{"-m discovery -t isns", 7, "", "iscsiadm: Please specify portal as <ipaddr>:[<ipport>]\n"},
+		{"-m discoverydb -o delete", 7, "", "iscsiadm: Invalid operation. Operation not supported.\n"},
+		{"-m session -u -o delete", 7, "", "iscsiadm: Invalid parameters. Login/logout and op passed in\n"},
 		{"-m iface -H 1 -o applyall", 27, "", "iscsiadm: operation is for adapters that do iSCSI in hardware\n"},
 		{"-m host", 21, "", "iscsiadm: No iSCSI hosts.\n"},
 		{"-m host -P 4", 21, "iSCSI Transport Class version 2.0-870\nversion " + version.Version + "\n", "iscsiadm: No iSCSI hosts.\n"},

@@ -17,10 +17,10 @@ func (c *command) hostMode() error {
 	switch c.req.submode {
 	case "":
 	case "chap", "flashnode", "stats":
+		if c.req.submode == "chap" && (c.req.host == "" || c.req.op == 0) {
+			return c.fail(errcode.Inval, "CHAP mode requires host no and valid operation")
+		}
 		if c.req.host == "" {
-			if c.req.submode == "chap" {
-				return c.fail(errcode.Inval, "CHAP mode requires host no and valid operation")
-			}
 			return c.fail(errcode.Inval, "%s mode requires host no", strings.ToUpper(c.req.submode))
 		}
 		return c.fail(errcode.OpNotSupp, "submode %s is for adapters that do iSCSI in hardware", c.req.submode)
@@ -34,9 +34,13 @@ func (c *command) hostMode() error {
 	if err != nil {
 		return err
 	}
-	if c.req.host != "" && c.req.level > 0 {
-		if l, err = c.onHost(l, c.req.host); err != nil {
+	if c.req.host != "" {
+		on, err := c.onHost(l, c.req.host)
+		if err != nil {
 			return err
+		}
+		if c.req.level > 0 { // the flat list is of all hosts, as in open-iscsi
+			l = on
 		}
 	}
 	slices.SortFunc(l, func(a, b control.Session) int { return cmp.Compare(a.Host, b.Host) })

@@ -13,7 +13,7 @@ func (c *command) ifaceMode() error {
 	switch r.submode {
 	case "":
 	case "ping":
-		return c.fail(errcode.OpNotSupp, "submode ping is for adapters that do iSCSI in hardware; use ping(8)")
+		return c.ping()
 	default:
 		return c.fail(errcode.Inval, "Invalid submode %s", oneLine(r.submode))
 	}
@@ -40,10 +40,53 @@ func (c *command) ifaceMode() error {
 		return c.updateIface(name)
 	case opDelete:
 		return c.deleteIface(name)
-	case opApply, opApplyAll:
+	case opApply:
+		return c.applyIface(name)
+	case opApplyAll:
+		if r.host == "" {
+			return c.fail(errcode.Inval, "Applyall requires a valid host number or MAC passed in with the --host argument.")
+		}
 		return c.fail(errcode.OpNotSupp, "operation is for adapters that do iSCSI in hardware")
 	}
 	return c.fail(errcode.Inval, "operation is not supported.")
+}
+
+// ping is submode ping, with which an adapter that does iSCSI in hardware is
+// told to ping.
+func (c *command) ping() error {
+	switch {
+	case len(c.req.ifaces) == 0:
+		return c.fail(errcode.Inval, "Ping requires iface.")
+	case c.req.pingTo == "":
+		return c.fail(errcode.Inval, "Ping requires destination ipaddress.")
+	}
+	if _, err := c.iface(c.req.ifaces[0]); err != nil {
+		return err
+	}
+	c.printf("Ping 1 failed: %s\n", errcode.OpNotSupp)
+	c.hintf("submode ping is for adapters that do iSCSI in hardware; use ping(8)")
+	return exit(errcode.OpNotSupp)
+}
+
+// applyIface would configure an adapter. Interfaces of the system are not
+// ours to configure, so nothing is left to do.
+func (c *command) applyIface(name string) error {
+	if name == "" {
+		return c.fail(errcode.Inval, "Apply requires iface.")
+	}
+	err := c.view(func(tx *nodedb.Tx) error {
+		_, err := tx.Iface(name)
+		return err
+	})
+	var nf *nodedb.NotFoundError
+	if errors.As(err, &nf) {
+		return c.fail(errcode.IDBM, "Could not read iface %s (%d).", oneLine(name), errcode.IDBM)
+	} else if err != nil {
+		return err
+	}
+	c.errorf("Nothing to configure.")
+	c.printf("%s applied.\n", name)
+	return nil
 }
 
 // showIfaces prints one interface, the list of all, or the tree of what is
@@ -110,6 +153,11 @@ func (c *command) ifaceTree(name string) error {
 		if len(byIface) == 0 {
 			return nil
 		}
+		if name != "" {
+			if _, err := tx.Iface(name); err != nil {
+				return err
+			}
+		}
 		for _, i := range tx.Ifaces() {
 			if name == "" || name == i.Name() {
 				tree = append(tree, node{i.Name(), byIface[i.Name()]})
@@ -117,7 +165,10 @@ func (c *command) ifaceTree(name string) error {
 		}
 		return nil
 	})
-	if err != nil {
+	var nf *nodedb.NotFoundError
+	if errors.As(err, &nf) {
+		return c.fail(errcode.IDBM, "Could not read iface info for %s.", oneLine(name))
+	} else if err != nil {
 		return err
 	}
 	if c.req.json {
@@ -149,6 +200,11 @@ func (c *command) ifaceTree(name string) error {
 func (c *command) newIface(name string) error {
 	if name == "" {
 		return c.fail(errcode.SysfsLookup, "Could not add interface. No interface passed in.")
+	}
+	if running, err := c.running(nodedb.Match{Iface: name}); err != nil {
+		return err
+	} else if running {
+		return c.fail(errcode.SessExists, "Could not create new interface %s.", oneLine(name))
 	}
 	params, err := c.params()
 	if err != nil {

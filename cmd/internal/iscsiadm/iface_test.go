@@ -108,3 +108,20 @@ func TestHostModeByNumberAndMAC(t *testing.T) {
 		t.Errorf("-P 3:\n%s", out)
 	}
 }
+
+// TestWhatASessionUsesStays tries to change what running sessions go by.
+func TestWhatASessionUsesStays(t *testing.T) {
+	l := newLab(t)
+	l.mustRun("-m", "iface", "-I", "lan", "-o", "new")
+	l.mustRun("-m", "iface", "-I", "lan", "-o", "update", "-n", "iface.net_ifacename", "-v", "lo")
+	l.mustRun(discovery...)
+	l.mustRun("-m", "node", "-T", tg1, "-p", "127.0.0.1", "-I", "lan", "-l")
+	before := l.mustRun("-m", "iface", "-I", "lan")
+	l.expect(result{"", "iscsiadm: Could not create new interface lan.\n", 15}, "-m", "iface", "-I", "lan", "-o", "new")
+	if got := l.mustRun("-m", "iface", "-I", "lan"); got != before {
+		t.Errorf("the interface is now %q", got)
+	}
+	l.expect(result{"", "iscsiadm: Cannot modify node/iface transport name while a session is using it. Log out the session then update record.\n", 15},
+		"-m", "node", "-T", tg1, "-o", "update", "-n", "iface.transport_name", "-v", "iser")
+	l.mustRun("-m", "node", "-T", chap, "-o", "update", "-n", "iface.transport_name", "-v", "iser")
+}

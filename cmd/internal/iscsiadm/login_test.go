@@ -423,3 +423,35 @@ func TestLUNOnASocketIsShown(t *testing.T) {
 		t.Errorf("-P 3:\n%s", out)
 	}
 }
+
+// TestLookingWinsOverLeaving gives contradictory options to a session: what
+// only looks at it is done, and a logout with an operation is refused.
+func TestLookingWinsOverLeaving(t *testing.T) {
+	l := newLab(t)
+	l.mustRun(discovery...)
+	l.mustRun("-m", "node", "-T", tg1, "-p", "127.0.0.1", "-l")
+	listed := l.mustRun("-m", "session")
+	const withOp = "iscsiadm: Invalid parameters. Login/logout and op passed in\n"
+	for _, tc := range []struct {
+		args, begins, err string
+		code              int
+	}{
+		{"-m session -r 1 -u -R", "Rescanning session", "", 0},
+		{"-m session -r 1 -u -s", "Stats for session", "", 0},
+		{"-m session -u -R", "Rescanning session", "", 0},
+		{"-m session -u -s", "Stats for session", "", 0},
+		{"-m node -u -R", "Rescanning session", "", 0},
+		{"-m session -r 1 -u -o new", "", "iscsiadm: Invalid parameters. Both login and logout passed in\n", 7},
+		{"-m session -r 1 -u -o show", "", withOp, 7},
+		{"-m session -r 1 -u -o delete", "", withOp, 7},
+		{"-m session -u -o delete", "", withOp, 7},
+	} {
+		r := l.run(strings.Fields(tc.args)...)
+		if !strings.HasPrefix(r.out, tc.begins) || (r.out == "") != (tc.begins == "") || r.err != tc.err || r.code != tc.code {
+			t.Errorf("%s: %+v", tc.args, r)
+		}
+		if got := l.mustRun("-m", "session"); got != listed {
+			t.Fatalf("%s: sessions are now %q", tc.args, got)
+		}
+	}
+}

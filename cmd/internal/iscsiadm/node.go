@@ -13,6 +13,8 @@ import (
 func (c *command) nodeMode() error {
 	r := &c.req
 	switch {
+	case r.loginAll != "" && r.outAll != "":
+		return c.fail(errcode.Inval, "Invalid parameters. Both loginall and logoutall passed in")
 	case r.loginAll != "":
 		return c.loginAll(r.loginAll)
 	case r.outAll != "":

@@ -29,10 +29,11 @@ func (c *command) updateNodes(m nodedb.Match) error {
 			return c.fail(errcode.Inval, "Cannot modify %s. Use iface mode to update this value.", oneLine(p.Name))
 		}
 	}
-	used := func(nodedb.NodeKey) bool { return false }
 	if transport {
-		if used, err = c.inUse(); err != nil {
+		if running, err := c.running(m); err != nil {
 			return err
+		} else if running {
+			return c.fail(errcode.SessExists, "Cannot modify node/iface transport name while a session is using it. Log out the session then update record.")
 		}
 	}
 	if m, err = c.resolved(m); err != nil {
@@ -46,11 +47,6 @@ func (c *command) updateNodes(m nodedb.Match) error {
 		lines, found, failed = nil, false, errcode.Success
 		for _, n := range tx.Nodes(m) {
 			found = true
-			if transport && used(n.Key()) {
-				lines = append(lines, "Cannot modify "+nodedb.FieldIfaceTransport+" of "+nodeText(n.Key())+" while a session is using it.")
-				failed = errcode.SessExists
-				continue
-			}
 			warnings, err := n.Apply(params)
 			lines = append(lines, warnings...)
 			if err != nil {

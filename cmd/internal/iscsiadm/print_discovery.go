@@ -1,18 +1,17 @@
 package iscsiadm
 
 import (
+	"slices"
+
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/nodedb"
 )
 
-// listDiscoveries prints the discovery records, or with -P 1 the tree of what
+// listDiscoveries prints the discovery records, or with -P 1 and more the tree of what
 // was found through them. When there is nothing, the list says nothing, not
 // even on standard error.
 func (c *command) listDiscoveries() error {
-	if c.req.level > 1 {
-		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 or 1.", c.req.level)
-	}
-	if c.req.level == 1 {
+	if c.req.level > 0 {
 		return c.discoveryTree()
 	}
 	var keys []nodedb.DiscoveryKey
@@ -26,6 +25,9 @@ func (c *command) listDiscoveries() error {
 	if len(keys) == 0 {
 		return exit(errcode.NoObjsFound)
 	}
+	// Those of SendTargets come first, as in the tree.
+	others := slices.DeleteFunc(slices.Clone(keys), func(k nodedb.DiscoveryKey) bool { return k.Type == nodedb.SendTargets })
+	keys = append(slices.DeleteFunc(keys, func(k nodedb.DiscoveryKey) bool { return k.Type != nodedb.SendTargets }), others...)
 	if c.req.json {
 		return c.printJSON(jsonDiscoveries(keys))
 	}

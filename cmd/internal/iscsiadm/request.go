@@ -61,6 +61,7 @@ type request struct {
 	debug    int
 	kill     *int
 	submode  string
+	pingTo   string
 
 	login, logout, rescan, stats, show, discover, noWait, json bool
 
@@ -151,7 +152,9 @@ func (c *command) set(o *getopt.Option, value string) error {
 	case "help":
 		c.printHelp()
 		return errDone
-	case "ip", "packetsize", "count", "interval", "index", "portal_type":
+	case "ip":
+		r.pingTo = value
+	case "packetsize", "count", "interval", "index", "portal_type":
 		// Only adapters that do iSCSI in hardware have use for these; the
 		// operations that need them say so.
 	}
@@ -165,7 +168,11 @@ var startupWords = []string{"all", "manual", "automatic", "onboot"}
 // were none.
 var discoveryTypes = map[string]nodedb.DiscoveryType{
 	"st": nodedb.SendTargets, "sendtargets": nodedb.SendTargets, "isns": nodedb.ISNS, "fw": nodedb.Firmware,
+	"slp": typeSLP,
 }
+
+// typeSLP is a type of discovery that open-iscsi knew up to 2.1.8 and refused.
+const typeSLP nodedb.DiscoveryType = "slp"
 
 // pair appends a parameter when both of its halves are there. A half that is
 // given again replaces the one that waits.
@@ -207,6 +214,9 @@ func (c *command) hasMode(mode string) bool {
 }
 
 func (c *command) notAllowed(mode string, letter byte) error {
+	if mode == "discoverydb" {
+		mode = "discovery" // one and the same to this message
+	}
 	return c.fail(errcode.Inval, "%s mode: option '-%s' is not allowed/supported", mode, getopt.Printable(string(rune(letter))))
 }
 

@@ -14,8 +14,6 @@ func (c *command) sessionMode() error {
 	switch {
 	case c.req.op&opNew != 0:
 		return c.fail(errcode.Inval, "session mode: Operation 'new' only allowed with specific session IDs")
-	case c.req.logout:
-		return c.logoutAllSessions()
 	case c.req.rescan, c.req.stats:
 		l, err := c.sessions(control.SessionQuery{})
 		if err != nil {
@@ -26,6 +24,10 @@ func (c *command) sessionMode() error {
 			return c.rescanSessions(l)
 		}
 		return c.statsOf(l)
+	case c.req.logout && c.req.op != 0:
+		return c.fail(errcode.Inval, "Invalid parameters. Login/logout and op passed in")
+	case c.req.logout:
+		return c.logoutAllSessions()
 	}
 	// Other operations without a session are ignored, as in open-iscsi:
 	// "-m session -o show" is in use.
@@ -73,26 +75,28 @@ func (c *command) logoutAllSessions() error {
 	return c.logoutSessions(l)
 }
 
-// oneSession is session mode with -r.
+// oneSession is session mode with -r. As in node mode what only looks wins
+// over what logs out, and a logout with an operation is refused.
 func (c *command) oneSession() error {
-	if c.req.level > 3 {
-		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 - 3.", c.req.level)
-	}
 	s, err := c.session(c.req.sid, control.SessionQuery{Secrets: c.req.show})
 	if err != nil {
 		return err
 	}
 	one := []control.Session{*s}
 	switch {
-	case c.req.login && c.req.logout:
-		return c.fail(errcode.Inval, "Invalid parameters. Both login and logout passed in")
-	case c.req.logout:
-		return c.logoutSessions(one)
 	case c.req.rescan:
 		return c.rescanSessions(one)
 	case c.req.stats:
 		return c.statsOf(one)
-	case c.req.level > 0 || c.req.json && c.req.op == 0:
+	case c.req.logout && c.req.is(opNew):
+		return c.fail(errcode.Inval, "Invalid parameters. Both login and logout passed in")
+	case c.req.logout && c.req.op != 0:
+		return c.fail(errcode.Inval, "Invalid parameters. Login/logout and op passed in")
+	case c.req.logout:
+		return c.logoutSessions(one)
+	case c.req.op == 0 && c.req.level > 3:
+		return c.fail(errcode.Inval, "Invalid info level %d. Try 0 - 3.", c.req.level)
+	case c.req.op == 0 && (c.req.level > 0 || c.req.json):
 		return c.showSessions(one)
 	}
 	m := nodedb.MatchKey(keyOf(s))

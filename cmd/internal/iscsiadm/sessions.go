@@ -31,6 +31,16 @@ func (c *command) selectSessions(l []control.Session, m nodedb.Match) ([]control
 	return out, nil
 }
 
+// running reports whether there is a session that m means, or a login to one.
+func (c *command) running(m nodedb.Match) (bool, error) {
+	l, err := c.sessions(control.SessionQuery{Pending: true})
+	if err != nil {
+		return false, err
+	}
+	l, err = c.selectSessions(l, m)
+	return len(l) > 0, err
+}
+
 // maxAtOnce bounds the requests that wait at the daemon at the same time. It
 // is high, because a portal that does not answer must not hold up others.
 const maxAtOnce = 512
