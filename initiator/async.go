@@ -11,15 +11,15 @@ import (
 // onAsync deals with an asynchronous message (RFC 7143 section 11.9).
 func (c *conn) onAsync(h *pdu.Header) error {
 	c.rx.async++
-	data, err := c.r.Data()
-	if err != nil {
-		return readError(err)
+	data, ok, err := c.payload(h)
+	if !ok {
+		return err
 	}
 	m := new(pdu.AsyncMessage)
 	if err := m.Decode(h, data); err != nil {
 		return withKind(ErrProtocol, err)
 	}
-	if err := c.status(m.StatSN); err != nil {
+	if fresh, err := c.status(m.StatSN); !fresh {
 		return err
 	}
 	c.updateWindow(h)
@@ -55,15 +55,15 @@ func (c *conn) onAsync(h *pdu.Header) error {
 // means depends on what was rejected, whose header is in the data.
 func (c *conn) onReject(h *pdu.Header) error {
 	c.rx.reject++
-	data, err := c.r.Data()
-	if err != nil {
-		return readError(err)
+	data, ok, err := c.payload(h)
+	if !ok {
+		return err
 	}
 	r := new(pdu.Reject)
 	if err := r.Decode(h, data); err != nil {
 		return withKind(ErrProtocol, err)
 	}
-	if err := c.status(r.StatSN); err != nil {
+	if fresh, err := c.status(r.StatSN); !fresh {
 		return err
 	}
 	c.updateWindow(h)
@@ -80,6 +80,10 @@ func (c *conn) onReject(h *pdu.Header) error {
 		// RFC 7143 section 11.17.1: the target ends the task with a SCSI
 		// Response.
 		return nil
+	case pdu.OpSNACK:
+		// RFC 7143 section 7.8 would have the task fail; to begin anew loses
+		// nothing.
+		return withKind(ErrTransport, rejected)
 	case pdu.OpNOPOut, pdu.OpTaskManagementRequest, pdu.OpLogoutRequest, pdu.OpTextRequest:
 		if x := c.s.take(bad.InitiatorTaskTag()); x != nil {
 			x.done <- answer{err: rejected}
@@ -92,10 +96,10 @@ func (c *conn) onReject(h *pdu.Header) error {
 // commandRejected deals with the rejection of a SCSI Command: it was never
 // carried out. With a digest error of its immediate data the target has
 // discarded the whole PDU and waits for its CmdSN (RFC 7143 section 7.8), so
-// that nothing behind it is carried out either. To send that PDU again would be
-// error recovery level 1; at level 0 the session recovers, which sends all again.
+// that nothing behind it is carried out either: on error recovery level 1 it is
+// sent again; on level 0 the session recovers, which sends all again.
 func (c *conn) commandRejected(itt uint32, rejected *RejectError, h *pdu.Header) error {
-	if rejected.Reason == pdu.RejectDataDigest {
+	if rejected.Reason == pdu.RejectDataDigest && !c.recovers() {
 		return withKind(ErrTransport, rejected)
 	}
 	s := c.s
@@ -104,6 +108,11 @@ func (c *conn) commandRejected(itt uint32, rejected *RejectError, h *pdu.Header)
 	if sl == nil {
 		s.mu.Unlock()
 		return err
+	}
+	if rejected.Reason == pdu.RejectDataDigest {
+		s.retry(c, sl)
+		s.mu.Unlock()
+		return nil
 	}
 	if rejected.Reason == pdu.RejectWaitingForLogout {
 		// The command waits for the next connection.

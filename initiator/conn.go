@@ -42,8 +42,10 @@ type conn struct {
 	maxCmdSN uint32 // as last seen, to spare the session's lock
 	expCmdSN uint32
 	cur      *slot // of the last Data-In while its task is not finished
-	dirty    []Completer
-	rx       rxCounters
+	// responses is nil on error recovery level 0; whether it is, does not change.
+	responses *responses
+	dirty     []Completer
+	rx        rxCounters
 	// Answers to pings of the target in batch pingBatch.
 	pingBatch uint64
 	pings     int
@@ -55,7 +57,7 @@ type conn struct {
 // rxCounters are those counters of Stats that the receiver counts. They are
 // added up once a batch.
 type rxCounters struct {
-	nop, rsp, tmf, text, dataIn, logout, r2t, async, reject, digest, dataOut uint64
+	nop, rsp, tmf, text, dataIn, logout, r2t, async, reject, digest, dataOut, snack uint64
 }
 
 func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
@@ -74,6 +76,9 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 	}
 	c.q.init(t.nc, t.w, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
 	c.expStatSN.Store(res.expStatSN)
+	if c.params.ErrorRecoveryLevel > 0 {
+		c.responses = &responses{next: res.expStatSN}
+	}
 	t.src.before = c.endBatch
 	c.last.Store(int64(s.now()))
 	return c
@@ -201,5 +206,6 @@ func (c *conn) addCounters() {
 	st.RejectPDUs += c.rx.reject
 	st.DigestErrors += c.rx.digest
 	st.DataOutPDUs += c.rx.dataOut
+	st.SNACKPDUs += c.rx.snack
 	c.rx = rxCounters{}
 }

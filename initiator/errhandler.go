@@ -207,6 +207,7 @@ func (s *Session) ended(c *conn, f *tmf, cmdSN uint32) {
 		if !f.affects(sl, cmdSN) {
 			continue
 		}
+		c.settle(sl)
 		t := sl.task
 		if t.cause == nil && t.Replay && f.replay {
 			// Its data may still be in the send queue; they do not change.

@@ -90,9 +90,9 @@ func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle 
 
 // onAnswer deals with the answers to task management, Logout and Text requests.
 func (c *conn) onAnswer(h *pdu.Header) error {
-	data, err := c.r.Data()
-	if err != nil {
-		return readError(err)
+	data, ok, err := c.payload(h)
+	if !ok {
+		return err
 	}
 	p, err := pdu.Parse(h, data)
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *conn) onAnswer(h *pdu.Header) error {
 	case pdu.OpTextResponse:
 		c.rx.text++
 	}
-	if err := c.status(h.StatSN()); err != nil {
+	if fresh, err := c.status(h.StatSN()); !fresh {
 		return err
 	}
 	c.updateWindow(h)

@@ -19,6 +19,7 @@ const (
 	resultOr                 // Yes if one says so
 	resultList               // the target's pick, one of ours
 	resultSame               // nothing but what we offered will do
+	resultUpTo               // a number not above ours
 	resultNo                 // an obsolete option that nobody may want
 )
 
@@ -40,7 +41,7 @@ var operational = [...]keyRule{
 	{key: keyDefaultTime2Retain, result: resultMin, max: 3600},
 	{key: keyIFMarker, result: resultNo},
 	{key: keyOFMarker, result: resultNo},
-	{key: keyErrorRecoveryLevel, result: resultSame, max: 2},
+	{key: keyErrorRecoveryLevel, result: resultUpTo, max: 2},
 	{key: keyInitialR2T, result: resultOr, normal: true},
 	{key: keyImmediateData, result: resultAnd, normal: true},
 	{key: keyMaxBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
@@ -95,7 +96,7 @@ func (n *negotiation) value(key string) string {
 	case keyIFMarker, keyOFMarker:
 		return pdu.ValueNo
 	case keyErrorRecoveryLevel:
-		return "0"
+		return num(n.own.ErrorRecoveryLevel)
 	case keyInitialR2T:
 		return pdu.FormatBool(n.own.InitialR2T)
 	case keyImmediateData:
@@ -303,6 +304,12 @@ func (r *keyRule) outcome(ours, theirs string) (string, error) {
 		if theirs == DigestNone.String() || theirs == DigestCRC32C.String() {
 			return "", &digestError{r.key, ours, theirs}
 		}
+	case resultUpTo:
+		// More than we offered is more than we can do.
+		mine, _ := pdu.ParseNumber(ours)
+		if v, err := pdu.ParseNumber(theirs); err == nil && v >= r.min && v <= mine {
+			return pdu.FormatNumber(v), nil
+		}
 	case resultSame:
 		if v, err := pdu.ParseNumber(theirs); err == nil && pdu.FormatNumber(v) == ours {
 			return ours, nil
@@ -362,6 +369,7 @@ func (n *negotiation) finish() Params {
 	num(keyMaxBurstLength, func(v int) { p.MaxBurstLength = v })
 	num(keyFirstBurstLength, func(v int) { p.FirstBurstLength = v })
 	num(keyMaxOutstandingR2T, func(v int) { p.MaxOutstandingR2T = v })
+	num(keyErrorRecoveryLevel, func(v int) { p.ErrorRecoveryLevel = v })
 	yes(keyDataPDUInOrder, func(v bool) { p.UnorderedPDUs = !v })
 	yes(keyDataSequenceInOrder, func(v bool) { p.UnorderedSequences = !v })
 	p.FirstBurstLength = min(p.FirstBurstLength, p.MaxBurstLength)

@@ -36,22 +36,32 @@ func (s *Session) ping(c *conn, tag, cmdSN uint32) pdu.PDU {
 // a NOP-In that only moves the command window.
 func (c *conn) onNOPIn(h *pdu.Header) error {
 	c.rx.nop++
-	data, err := c.r.Data()
-	if err != nil {
-		return readError(err)
+	data, ok, err := c.payload(h)
+	if !ok {
+		return err
 	}
 	p := new(pdu.NOPIn)
 	if err := p.Decode(h, data); err != nil {
 		return withKind(ErrProtocol, err)
 	}
 	if p.InitiatorTaskTag != pdu.ReservedTag {
-		if err := c.status(p.StatSN); err != nil {
+		if fresh, err := c.status(p.StatSN); !fresh {
 			return err
 		}
 	}
 	c.updateWindow(h)
 	if p.InitiatorTaskTag != pdu.ReservedTag {
+		if c.recovers() {
+			if err := c.remind(p.StatSN); err != nil {
+				return err
+			}
+		}
 		return c.answer(p.InitiatorTaskTag, p)
+	}
+	if c.recovers() {
+		if err := c.announced(p.StatSN); err != nil {
+			return err
+		}
 	}
 	if p.TargetTransferTag == pdu.ReservedTag {
 		return nil

@@ -36,6 +36,8 @@ const (
 	maxTime2 = 3600 * time.Second
 	// maxR2T is the largest MaxOutstandingR2T.
 	maxR2T = 65535
+	// maxRecoveryLevel is the highest ErrorRecoveryLevel that we know.
+	maxRecoveryLevel = 1
 )
 
 // Params are the operational parameters of a session and its connection (RFC
@@ -85,6 +87,12 @@ type Params struct {
 	// reassignment, which we do not use; whole seconds. Default 0.
 	DefaultTime2Retain time.Duration
 
+	// ErrorRecoveryLevel is the highest error recovery level that we offer
+	// (RFC 7143 section 13.20). Default 0: every fault of the connection is the
+	// end of it, and recovery is a new login. On level 1 PDUs that were damaged
+	// or lost are sent again within the connection. 0 to 1.
+	ErrorRecoveryLevel int
+
 	// UnorderedPDUs and UnorderedSequences offer DataPDUInOrder=No and
 	// DataSequenceInOrder=No. Default: in order.
 	UnorderedPDUs, UnorderedSequences bool
@@ -128,6 +136,11 @@ func (p Params) withDefaults(log *slog.Logger) (Params, error) {
 	}
 	if p.DefaultTime2Wait == 0 {
 		p.DefaultTime2Wait = 2 * time.Second
+	}
+	if p.ErrorRecoveryLevel < 0 || p.ErrorRecoveryLevel > maxRecoveryLevel {
+		level := min(max(p.ErrorRecoveryLevel, 0), maxRecoveryLevel)
+		log.Warn("value out of range", "parameter", "ErrorRecoveryLevel", "value", p.ErrorRecoveryLevel, "using", level)
+		p.ErrorRecoveryLevel = level
 	}
 	p.DefaultTime2Wait = min(max(p.DefaultTime2Wait, 0), maxTime2).Truncate(time.Second)
 	p.DefaultTime2Retain = min(max(p.DefaultTime2Retain, 0), maxTime2).Truncate(time.Second)

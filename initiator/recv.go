@@ -35,18 +35,6 @@ func (c *conn) countDigestError(err error) {
 	}
 }
 
-// status checks and advances StatSN for a PDU that carries a status. On error
-// recovery level 0 nothing is sent twice, so a number that is not the next one
-// means that something was lost.
-func (c *conn) status(statSN uint32) error {
-	want := c.expStatSN.Load()
-	if statSN != want {
-		return withKind(ErrProtocol, &gapError{"StatSN", want, statSN})
-	}
-	c.expStatSN.Store(want + 1)
-	return nil
-}
-
 // updateWindow takes ExpCmdSN and MaxCmdSN of a PDU that needs the session's
 // lock for nothing else.
 func (c *conn) updateWindow(h *pdu.Header) {
@@ -76,6 +64,18 @@ func (c *conn) find(itt uint32) (*slot, error) {
 	return s, nil
 }
 
+// slotOf is find with the lock. It also tells whether the task is being aborted.
+func (c *conn) slotOf(itt uint32) (sl *slot, aborting bool, err error) {
+	c.s.mu.Lock()
+	sl, err = c.find(itt)
+	aborting = sl != nil && sl.aborting
+	c.s.mu.Unlock()
+	if sl != nil && c.recovers() && sl.recovery == nil {
+		sl.recovery = new(recovery)
+	}
+	return sl, aborting, err
+}
+
 // violate fails the task of a slot because of what the target did with it, and
 // with it the connection.
 func (c *conn) violate(sl *slot, err error) error {
@@ -95,8 +95,11 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 	if err := d.Decode(h, nil); err != nil {
 		return withKind(ErrProtocol, err)
 	}
+	if c.recovers() {
+		return c.recoverDataIn(h, d)
+	}
 	if d.HasStatus {
-		if err := c.status(d.StatSN); err != nil {
+		if _, err := c.status(d.StatSN); err != nil {
 			return err
 		}
 	}
@@ -116,23 +119,8 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 		return withKind(ErrProtocol, &gapError{"DataSN", sl.dataSN, d.DataSN})
 	}
 	sl.dataSN++
-	t := sl.task
-	n, offset := h.DataSegmentLength(), int64(d.BufferOffset)
-	if offset+int64(n) > int64(len(t.DataIn)) {
-		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), len(t.DataIn)))
-	}
-	if c.params.UnorderedPDUs || c.params.UnorderedSequences {
-		if !sl.came.add(int(offset), int(offset)+n) {
-			return c.violate(sl, protocolErrorf("data at %d that came before, or in too many pieces", offset))
-		}
-	} else if offset != int64(sl.received) {
-		return c.violate(sl, protocolErrorf("data at %d where %d is next", offset, sl.received))
-	}
-	if n > 0 {
-		if err := c.r.ReadData(t.DataIn[offset:][:n]); err != nil {
-			return readError(err)
-		}
-		sl.received += n
+	if err := c.place(sl, d, h.DataSegmentLength()); err != nil {
+		return err
 	}
 	if !d.HasStatus {
 		return nil
@@ -146,25 +134,54 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 	return nil
 }
 
+// place reads the n bytes of a Data-In to where they belong in the task's buffer.
+func (c *conn) place(sl *slot, d *pdu.DataIn, n int) error {
+	t := sl.task
+	offset := int64(d.BufferOffset)
+	if offset+int64(n) > int64(len(t.DataIn)) {
+		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), len(t.DataIn)))
+	}
+	unordered := c.params.UnorderedPDUs || c.params.UnorderedSequences
+	if !unordered && offset != int64(sl.received) {
+		return c.violate(sl, protocolErrorf("data at %d where %d is next", offset, sl.received))
+	}
+	if n > 0 {
+		if err := c.r.ReadData(t.DataIn[offset:][:n]); err != nil {
+			return readError(err)
+		}
+		sl.received += n
+	}
+	if unordered && !sl.came.add(int(offset), int(offset)+n) {
+		return c.violate(sl, protocolErrorf("data at %d that came before, or in too many pieces", offset))
+	}
+	return nil
+}
+
 // onSCSIResponse finishes a task.
 func (c *conn) onSCSIResponse(h *pdu.Header) error {
 	c.rx.rsp++
-	data, err := c.r.Data()
-	if err != nil {
-		return readError(err)
+	data, ok, err := c.payload(h)
+	if !ok {
+		return err
 	}
 	r := &c.resp
 	if err := r.Decode(h, data); err != nil {
 		return withKind(ErrProtocol, err)
 	}
-	if err := c.status(r.StatSN); err != nil {
+	if c.recovers() {
+		// Not acknowledged before the data are complete.
+		if fresh, err := c.seen(r.StatSN); !fresh {
+			return err
+		}
+	} else if _, err := c.status(r.StatSN); err != nil {
 		return err
 	}
-	c.s.mu.Lock()
-	sl, err := c.find(r.InitiatorTaskTag)
-	c.s.mu.Unlock()
+	sl, _, err := c.slotOf(r.InitiatorTaskTag)
 	if sl == nil {
 		c.updateWindow(h)
+		if c.recovers() && err == nil {
+			c.acknowledge(r.StatSN)
+		}
 		return err
 	}
 	o := outcome{
@@ -179,6 +196,14 @@ func (c *conn) onSCSIResponse(h *pdu.Header) error {
 	}
 	if r.Response != pdu.ResponseCompleted {
 		o.err = &ResponseError{Response: r.Response}
+	}
+	if c.recovers() {
+		sl.recovery.unacked, sl.recovery.statSN = true, r.StatSN
+		expDataSN := r.ExpDataSN
+		if o.err != nil || len(sl.task.DataIn) == 0 {
+			expDataSN = 0 // nothing is missed any more
+		}
+		return c.conclude(sl, h, o, expDataSN)
 	}
 	c.finish(sl, o, h)
 	return nil
@@ -243,17 +268,22 @@ func (c *conn) onR2T(h *pdu.Header) error {
 		return withKind(ErrProtocol, err)
 	}
 	c.updateWindow(h)
-	c.s.mu.Lock()
-	sl, err := c.find(r.InitiatorTaskTag)
-	aborting := sl != nil && sl.aborting
-	c.s.mu.Unlock()
-	if sl == nil {
+	sl, aborting, err := c.slotOf(r.InitiatorTaskTag)
+	if c.recovers() && err == nil {
+		err = c.announced(r.StatSN)
+	}
+	if sl == nil || err != nil {
 		return err
 	}
 	if r.R2TSN != sl.dataSN {
+		if c.recovers() {
+			return c.missing(sl, r.R2TSN, false)
+		}
 		return withKind(ErrProtocol, &gapError{"R2TSN", sl.dataSN, r.R2TSN})
 	}
-	sl.dataSN++
+	if sl.dataSN++; sl.recovery != nil {
+		sl.recovery.came()
+	}
 	t := sl.task
 	from, n := int64(r.BufferOffset), int64(r.DesiredDataTransferLength)
 	if n > int64(c.params.MaxBurstLength) || from+n > int64(len(t.DataOut)) {

@@ -61,6 +61,7 @@ type Session struct {
 	nextWake  time.Duration // when the watcher wakes by itself
 	failAt    time.Duration // when the recovery timeout is over; valid when reconnecting
 	keepalive keepalive
+	ackWatch  ackWatch
 
 	// What Info tells.
 	result       loginResult // of the last login

@@ -48,9 +48,10 @@ type slot struct {
 	r2tCount int
 
 	// Receive.
-	dataSN   uint32  // next DataSN or R2TSN, which share one numbering
-	received int     // bytes of Data-In so far
-	came     spanSet // which ones, where they may come in any order; keeps its memory
+	dataSN   uint32    // next DataSN or R2TSN, which share one numbering
+	received int       // bytes of Data-In so far
+	came     spanSet   // which ones, where they may come in any order; keeps its memory
+	recovery *recovery // what is missing; nil on error recovery level 0; keeps its memory
 }
 
 // A slotTable finds slots by tag without a search and gives out free ones. It is
@@ -82,7 +83,10 @@ func (t *slotTable) alloc(task *Task) *slot {
 	t.free = t.free[:len(t.free)-1]
 	s := &t.slots[i]
 	gen := (s.itt>>indexBits + 1) & genMask
-	*s = slot{state: slotSent, index: i, itt: gen<<indexBits | uint32(i), task: task, came: s.came[:0]}
+	*s = slot{state: slotSent, index: i, itt: gen<<indexBits | uint32(i), task: task, came: s.came[:0], recovery: s.recovery}
+	if s.recovery != nil {
+		*s.recovery = recovery{}
+	}
 	return s
 }
 

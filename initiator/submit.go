@@ -83,12 +83,18 @@ func (s *Session) dispatch(c *conn) {
 	}
 }
 
-// issue gives a task a slot and a CmdSN and appends its command to the send
-// queue, with immediate and unsolicited data as negotiated. The caller holds mu.
+// issue gives a task a slot and a CmdSN and has its command sent. The caller
+// holds mu.
 func (s *Session) issue(c *conn, t *Task) {
-	p := &c.params
 	sl := s.slots.alloc(t)
 	sl.cmdSN = s.win.take()
+	s.transmit(c, sl)
+}
+
+// transmit appends the command of a slot to the send queue, with immediate and
+// unsolicited data as negotiated. The caller holds mu.
+func (s *Session) transmit(c *conn, sl *slot) {
+	p, t := &c.params, sl.task
 
 	in, out := len(t.DataIn), len(t.DataOut)
 	expected := out

@@ -123,7 +123,7 @@ func (s *Session) resume(c *conn) {
 	}
 	s.connState = ConnLoggedIn
 	s.connected = time.Now()
-	s.keepalive = keepalive{}
+	s.keepalive, s.ackWatch = keepalive{}, ackWatch{}
 	s.hold = false
 	guards := s.bar()
 	for t := s.queue.head; t != nil; t = t.next {

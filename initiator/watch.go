@@ -72,7 +72,7 @@ func (s *Session) tick() time.Duration {
 		next = min(next, s.checkDeadlines(now))
 		var at time.Duration
 		at, dead = s.keepAlive(c, now)
-		next = min(next, at)
+		next = min(next, at, s.retryLost(c, now))
 	}
 	s.nextWake = next
 	outage := now - s.lostAt
@@ -149,6 +149,11 @@ func (s *Session) keepAlive(c *conn, now time.Duration) (time.Duration, error) {
 			return never, err
 		}
 		*k = keepalive{pinged: true, at: now, life: life, progress: c.q.progress.Load(), batch: batch}
+		if c.recovers() {
+			// The answers to pings show what was lost, so that they go on
+			// at their interval.
+			return now + min(interval, timeout), nil
+		}
 		return now + timeout, nil
 	}
 	if p := c.q.progress.Load(); p != k.progress && c.q.done.Load() < k.batch {

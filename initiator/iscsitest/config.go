@@ -108,6 +108,13 @@ type Params struct {
 	// SeparateStatus sends the status of reads in a SCSI Response instead
 	// of the last Data-In.
 	SeparateStatus bool
+	// ErrorRecoveryLevel is the highest that is agreed to, 0 to 1. Sessions
+	// of level 1 send again what a SNACK asks for, and have data that arrived
+	// damaged sent again.
+	ErrorRecoveryLevel uint32
+	// AckData sets the A bit on the last Data-In of each sequence in sessions
+	// of level 1.
+	AckData bool
 }
 
 const (
@@ -148,6 +155,9 @@ func (c *Config) check() error {
 		if v < 512 || v > pdu.MaxDataSegmentLength {
 			return fmt.Errorf("iscsitest: %s %d is not between 512 and 16777215", name, v)
 		}
+	}
+	if p.ErrorRecoveryLevel > 1 {
+		return fmt.Errorf("iscsitest: ErrorRecoveryLevel %d is not 0 or 1", p.ErrorRecoveryLevel)
 	}
 	if p.MaxOutstandingR2T > 65535 {
 		return fmt.Errorf("iscsitest: MaxOutstandingR2T %d is not between 1 and 65535", p.MaxOutstandingR2T)

@@ -70,6 +70,7 @@ type Conn struct {
 	lastTTT uint32
 	pings   map[uint32]pdu.LUN // NOP-Ins sent as pings, by TTT
 	text    textExchange
+	backlog backlog // of error recovery level 1
 
 	// Flyweights, and memory for parameter data.
 	cmd     pdu.SCSICommand
@@ -82,10 +83,14 @@ type Conn struct {
 	scratch []byte
 }
 
-// A heldPDU is a request that came before its turn.
+// A heldPDU is a request that came before its turn, and the unsolicited Data-Out
+// that belong to it.
 type heldPDU struct {
 	h    pdu.Header
 	data []byte
+	out  []heldPDU
+	// damaged: it is a Data-Out that arrived so.
+	damaged bool
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *Conn {
@@ -201,7 +206,7 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 	case turnIgnore:
 		return nil
 	case turnHold:
-		c.held[h.CmdSN()] = heldPDU{pdu.Header{BHS: h.BHS, AHS: append([]byte(nil), h.AHS...)}, append([]byte(nil), data...)}
+		c.held[h.CmdSN()] = heldPDU{pdu.Header{BHS: h.BHS, AHS: append([]byte(nil), h.AHS...)}, append([]byte(nil), data...), nil, false}
 		return nil
 	}
 	if err := c.dispatch(h, data); err != nil {
@@ -217,8 +222,21 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 		if err := c.dispatch(&next.h, next.data); err != nil {
 			return err
 		}
+		for _, out := range next.out {
+			if err := c.dispatchHeld(&out); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// dispatchHeld is dispatch for a Data-Out that waited with its command.
+func (c *Conn) dispatchHeld(out *heldPDU) error {
+	if out.damaged {
+		return c.damagedData(&out.h)
+	}
+	return c.dispatch(&out.h, out.data)
 }
 
 // dispatch executes a request whose turn it is. c.mu is held.
@@ -261,8 +279,10 @@ func (c *Conn) dispatch(h *pdu.Header, data []byte) error {
 		c.violated(op, "login request in full feature phase (6.3)")
 		return c.reject(h, pdu.RejectProtocolError)
 	case pdu.OpSNACK:
-		c.violated(op, "snack in a session of ErrorRecoveryLevel 0 (7.1.4)")
-		return c.reject(h, pdu.RejectSNACK)
+		var p pdu.SNACK
+		if err = p.Decode(h, data); err == nil {
+			return c.snack(h, &p)
+		}
 	default:
 		c.violated(op, "opcode is not one of an initiator (11.2.1.2)")
 		return c.reject(h, pdu.RejectCommandNotSupported)
@@ -284,9 +304,22 @@ func (c *Conn) dataDigestError(h *pdu.Header) error {
 	if h.Opcode() != pdu.OpDataOut {
 		return nil
 	}
+	return c.damagedData(h)
+}
+
+// damagedData deals with a Data-Out of which only the header can be used.
+func (c *Conn) damagedData(h *pdu.Header) error {
 	t := c.tasks[h.InitiatorTaskTag()]
 	if t == nil {
+		c.holdData(h, nil, true)
 		return nil
+	}
+	if c.recovers() {
+		var p pdu.DataOut
+		if err := p.Decode(&pdu.Header{BHS: h.BHS}, make([]byte, h.DataSegmentLength())); err != nil {
+			return err
+		}
+		return c.recoverData(t, &p, int64(h.DataSegmentLength()))
 	}
 	t.fail(scsiCRCError)
 	if !h.Final() {

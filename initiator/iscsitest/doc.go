@@ -9,8 +9,8 @@
 //	defer srv.Close()
 //	// log in to srv.Portal() …
 //
-// It is a whole target of RFC 7143 at ErrorRecoveryLevel 0 with one connection
-// a session: login with CHAP, all negotiations, discovery, commands with
+// It is a whole target of RFC 7143 with one connection a session, and error
+// recovery level 1 where Params.ErrorRecoveryLevel allows it: login with CHAP, all negotiations, discovery, commands with
 // immediate, unsolicited and solicited data, task management, persistent
 // reservations, unit attentions. It serves real initiators too; the program
 // iscsi-target is this package with flags.

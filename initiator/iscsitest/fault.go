@@ -79,7 +79,8 @@ func ResetConn() Action { return Action{kind: actReset} }
 func BadHeaderDigest() Action { return Action{kind: actBadHeaderDigest} }
 
 // BadDataDigest sends a response with a wrong data digest if data digests are
-// in use and there is data. It lets requests pass.
+// in use and there is data. It has a request with data treated as if it had arrived
+// with one.
 func BadDataDigest() Action { return Action{kind: actBadDataDigest} }
 
 // Truncate sends the first half of a response and ends the connection. It lets
@@ -143,6 +144,10 @@ func (c *Conn) receiveHooked(h *pdu.Header, data []byte) error {
 			c.inflight--
 		}
 		return c.substitute(a)
+	case actBadDataDigest:
+		if len(data) > 0 && c.phase == phaseFull {
+			return c.dataDigestError(hc)
+		}
 	case actClose:
 		_ = c.flush() // the connection ends anyway
 		return errEnd

@@ -48,6 +48,7 @@ type Negotiated struct {
 	DefaultTime2Wait         uint32
 	DefaultTime2Retain       uint32
 	MaxOutstandingR2T        uint32
+	ErrorRecoveryLevel       uint32
 }
 
 // defaultNegotiated are the values of keys that are not negotiated.
@@ -128,7 +129,8 @@ var opKeys = []opKey{
 		set:   func(n *Negotiated, v uint64) { n.MaxOutstandingR2T = uint32(v) }},
 	{name: keyDataPDUInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
 	{name: keyDataSequenceInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
-	{name: keyErrorRecoveryLevel, kind: kindMin, high: 2, limit: constant(0), set: ignore},
+	{name: keyErrorRecoveryLevel, kind: kindMin, high: 2, limit: func(p *Params) uint64 { return uint64(p.ErrorRecoveryLevel) },
+		set: func(n *Negotiated, v uint64) { n.ErrorRecoveryLevel = uint32(v) }},
 }
 
 func findOpKey(name string) *opKey {

@@ -86,7 +86,9 @@ func (c *Conn) checkExpStatSN(h *pdu.Header) {
 	case pdu.SerialLess(n, c.expStatSN):
 		c.violated(h.Opcode(), "ExpStatSN %d went back from %d (4.2.2.2)", n, c.expStatSN)
 	default:
-		c.expStatSN = n
+		if c.expStatSN = n; c.recovers() {
+			c.backlog.acknowledge(n)
+		}
 	}
 }
 

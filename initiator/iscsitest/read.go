@@ -60,6 +60,9 @@ func (c *Conn) sendRead(q *request, want int64, load func(off int64, n int) ([]b
 		}
 		s.off += n
 		s.sn++
+		if final && c.recovers() && c.srv.cfg.Params.AckData {
+			c.dataIn.Acknowledge, c.dataIn.LUN, c.dataIn.TargetTransferTag = true, q.field, c.nextTTT()
+		}
 		if s.off == s.total && !separate {
 			c.answered(q)
 			c.dataIn.HasStatus = true

@@ -63,6 +63,9 @@ func (c *Conn) lockedFlush() error {
 // last until the next flush. c.mu is held.
 func (c *Conn) send(p pdu.PDU) error {
 	c.number(p)
+	if c.recovers() {
+		c.record(p)
+	}
 	return c.sendNumbered(p)
 }
 

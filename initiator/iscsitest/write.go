@@ -22,6 +22,7 @@ type task struct {
 	unsolicited bool
 	dataSN      uint32
 	r2ts        []sequence
+	missing     []extent // arrived damaged, to be asked for again
 	r2tSN       uint32
 	// buf collects the data of commands that need it all at once.
 	buf []byte
@@ -37,6 +38,9 @@ type sequence struct {
 	expected pdu.LUN
 }
 
+// An extent is a part of the transfer, from an offset up to another.
+type extent struct{ from, to int64 }
+
 // newTask takes a task from the free list.
 func (c *Conn) newTask(q *request, want, transfer int64) *task {
 	var t *task
@@ -45,7 +49,7 @@ func (c *Conn) newTask(q *request, want, transfer int64) *task {
 	} else {
 		t = new(task)
 	}
-	*t = task{req: *q, want: want, transfer: transfer, r2ts: t.r2ts[:0], buf: t.buf[:0]}
+	*t = task{req: *q, want: want, transfer: transfer, r2ts: t.r2ts[:0], missing: t.missing[:0], buf: t.buf[:0]}
 	return t
 }
 
@@ -98,16 +102,22 @@ func (c *Conn) deliver(t *task, off int64, data []byte) error {
 // solicit asks for data, as long as there are any to ask for and the number
 // of outstanding R2Ts allows, or completes the task.
 func (c *Conn) solicit(t *task) error {
-	if t.status != nil || t.asked >= t.transfer {
+	if t.status != nil || t.asked >= t.transfer && len(t.missing) == 0 {
 		if len(t.r2ts) > 0 {
 			return nil
 		}
 		return c.complete(t)
 	}
-	for t.asked < t.transfer && len(t.r2ts) < int(c.neg.MaxOutstandingR2T) {
+	for (t.asked < t.transfer || len(t.missing) > 0) && len(t.r2ts) < int(c.neg.MaxOutstandingR2T) {
+		from := t.asked
 		n := min(t.transfer-t.asked, int64(c.neg.MaxBurstLength))
-		s := sequence{ttt: c.nextTTT(), next: t.asked, end: t.asked + n, expected: t.req.field}
-		t.asked += n
+		if len(t.missing) > 0 { // a recovery R2T
+			from, n = t.missing[0].from, t.missing[0].to-t.missing[0].from
+			t.missing = t.missing[1:]
+		} else {
+			t.asked += n
+		}
+		s := sequence{ttt: c.nextTTT(), next: from, end: from + n, expected: t.req.field}
 		t.r2ts = append(t.r2ts, s)
 		c.r2t = pdu.R2T{
 			LUN: t.req.field, InitiatorTaskTag: t.req.itt, TargetTransferTag: s.ttt,
@@ -150,7 +160,10 @@ func (c *Conn) dataOutArrived(h *pdu.Header, p *pdu.DataOut) error {
 	t := c.tasks[p.InitiatorTaskTag]
 	if t == nil {
 		if d := c.delayed[p.InitiatorTaskTag]; d != nil {
-			d.queued = append(d.queued, heldPDU{pdu.Header{BHS: h.BHS}, append([]byte(nil), p.Data...)})
+			d.queued = append(d.queued, heldPDU{pdu.Header{BHS: h.BHS}, append([]byte(nil), p.Data...), nil, false})
+			return nil
+		}
+		if c.holdData(h, p.Data, false) {
 			return nil
 		}
 		if _, ok := c.aborted[p.InitiatorTaskTag]; ok {
@@ -172,6 +185,19 @@ func (c *Conn) dataOutArrived(h *pdu.Header, p *pdu.DataOut) error {
 	}
 	c.violated(pdu.OpDataOut, "target transfer tag %#x is not that of an outstanding r2t (11.7.4)", p.TargetTransferTag)
 	return c.reject(h, pdu.RejectInvalidField)
+}
+
+// holdData keeps a Data-Out whose command waits for its turn. It returns false if
+// there is no such command.
+func (c *Conn) holdData(h *pdu.Header, data []byte, damaged bool) bool {
+	for sn, held := range c.held {
+		if held.h.InitiatorTaskTag() == h.InitiatorTaskTag() {
+			held.out = append(held.out, heldPDU{pdu.Header{BHS: h.BHS}, append([]byte(nil), data...), nil, damaged})
+			c.held[sn] = held
+			return true
+		}
+	}
+	return false
 }
 
 // unsolicitedData takes a Data-Out of the first burst.

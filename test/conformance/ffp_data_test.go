@@ -312,7 +312,7 @@ func TestFFP_12_4_ParallelCommands(t *testing.T) {
 
 // A hole in the data is not asked for with a SNACK on error recovery level 0: the
 // connection ends instead.
-func TestFFP_13_1_SNACKBegRun(t *testing.T) {
+func TestFFP_13_3_NoSNACKOnLevelZero(t *testing.T) {
 	s, c := operational(t, nil)
 	r := start(t, s, replayed(readTask(1536)))
 	cmd := c.command()
@@ -327,7 +327,7 @@ func TestFFP_13_1_SNACKBegRun(t *testing.T) {
 }
 
 // Nor is data acknowledged with one, however often the A bit asks for it.
-func TestFFP_13_2_SNACKDataACK(t *testing.T) {
+func TestFFP_13_4_NoDataACKOnLevelZero(t *testing.T) {
 	s, c := operational(t, nil)
 	r := start(t, s, readTask(4096))
 	cmd := c.command()

@@ -154,7 +154,7 @@ func TestFFP_3_4_WindowDoesNotShrink(t *testing.T) {
 
 // Retry is for recovery within a connection, which error recovery level 0 does not
 // have: a command that is not answered is aborted, and never sent twice.
-func TestFFP_4_1_CommandRetry(t *testing.T) {
+func TestFFP_4_2_NoRetryOnLevelZero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newPipeStation(t)
 		s, c := st.logIn(nil)

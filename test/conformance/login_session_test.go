@@ -68,6 +68,9 @@ func TestLogin_20_1_ErrorRecoveryLevel(t *testing.T) {
 	c.alive(s)
 	refused(t, nil, "ErrorRecoveryLevel=1")
 	refused(t, nil, "ErrorRecoveryLevel=3")
+	one := func(cfg *initiator.Config) { cfg.Params.ErrorRecoveryLevel = 1 }
+	number(t, "ErrorRecoveryLevel", "1", one, func(p initiator.Params) int { return p.ErrorRecoveryLevel },
+		map[string]int{"1": 1, "0": 0, "-": 0, "Reject": 0}, "2", "-1", "x")
 }
 
 // Sessions say what they are; a discovery session names no target, offers nothing
