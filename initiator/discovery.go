@@ -34,7 +34,7 @@ type DiscoveryConfig struct {
 	Retries int
 
 	TCP  TCP
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) // as Config.Dial
 
 	// Logger receives what is worth an administrator's attention. Nil means no
 	// logging.
@@ -53,7 +53,7 @@ type DiscoveryConfig struct {
 // A SkippedRecord is a target or address in the answer to SendTargets that
 // cannot be used. Its texts come from the wire and may hold any character.
 type SkippedRecord struct {
-	Target  string
+	Target  string // as the target sent it
 	Address string // empty if the name is what is wrong
 	Err     error
 }

@@ -96,7 +96,7 @@ func (e *protocolError) ISCSICode() errcode.Code { return errcode.FatalLogin }
 // A ConfigError is a Config that cannot be used.
 type ConfigError struct {
 	Field  string // name of the field
-	Reason string
+	Reason string // what is wrong with it
 }
 
 // Error implements error.

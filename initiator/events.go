@@ -81,7 +81,8 @@ type AsyncEvent struct {
 	Event      pdu.AsyncEvent
 	VendorCode uint8   // AsyncVCode
 	LUN        pdu.LUN // valid for pdu.AsyncSCSIEvent
-	Parameter1 uint16  // the parameters depend on Event, see pdu.AsyncMessage
+	// The parameters depend on Event, see pdu.AsyncMessage.
+	Parameter1 uint16
 	Parameter2 uint16
 	Parameter3 uint16
 	Sense      []byte // sense data of pdu.AsyncSCSIEvent; a copy

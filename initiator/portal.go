@@ -128,7 +128,7 @@ func (p Portal) IsZero() bool { return p.Host == "" }
 // A PortalError is a text that is not a portal.
 type PortalError struct {
 	Text   string // as given; may hold any byte
-	Reason string
+	Reason string // what is wrong with it
 }
 
 // Error implements error.

@@ -89,11 +89,11 @@ func (s ConnState) String() string {
 
 // Info describes a session at one moment.
 type Info struct {
-	InitiatorName string
-	Target        string
+	InitiatorName string // of the Config
+	Target        string // of the Config
 	TargetAlias   string // as the target gave it; may be empty
 	ISID          ISID
-	TSIH          uint16
+	TSIH          uint16 // the target's part of the session identifier
 	State         SessionState
 	ConnState     ConnState
 

@@ -7,6 +7,7 @@ type Stats struct {
 	TxDataOctets uint64 // bytes sent, headers included
 	RxDataOctets uint64 // bytes received, headers included
 
+	// PDUs sent, by kind, those that were sent again included.
 	NopTxPDUs   uint64
 	SCSICmdPDUs uint64
 	TMFCmdPDUs  uint64
@@ -16,6 +17,7 @@ type Stats struct {
 	LogoutPDUs  uint64
 	SNACKPDUs   uint64
 
+	// PDUs received, by kind.
 	NopRxPDUs     uint64
 	SCSIRspPDUs   uint64
 	TMFRspPDUs    uint64

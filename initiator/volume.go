@@ -213,10 +213,10 @@ func (v *Volume) Session() *Session { return v.session }
 
 // Features are what a device can do, and its limits, in bytes.
 type Features struct {
-	ReadOnly   bool
+	ReadOnly   bool // write protected
 	WriteCache bool // Sync has an effect
 	FUA        bool // writes can be made durable one by one, without a flush
-	Rotational bool
+	Rotational bool // seeks take time
 	Thin       bool // thinly provisioned
 
 	// Discard says that OpDiscard has an effect; DiscardReadsZero, that
@@ -236,7 +236,7 @@ type Features struct {
 
 	MaxTransfer       int64 // one READ's or WRITE's; longer ones are split
 	OptimalTransfer   int64 // 0 if the device does not say
-	PhysicalBlockSize int
+	PhysicalBlockSize int   // bytes; smaller writes cost a read
 
 	// MaxCompareAndWrite is the longest range that CompareAndWrite takes, 0 if
 	// the device does not have it.

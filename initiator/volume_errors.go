@@ -83,7 +83,7 @@ var (
 // A VolumeError is a failed operation on a volume.
 type VolumeError struct {
 	Op     string // "read", "write", "flush", "discard", "write zeroes", "open", …
-	Target string
+	Target string // name of the target
 	LUN    pdu.LUN
 
 	// Offset and Length are the range in bytes, if Length is not 0: of the

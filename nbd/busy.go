@@ -15,10 +15,10 @@ import (
 
 // A BusyError says who uses a device.
 type BusyError struct {
-	Device  string
+	Device  string   // path of the node
 	Mounts  []string // mount points of it and its partitions in this mount namespace
 	Holders []string // devices stacked on it, such as dm-0
-	Swap    bool
+	Swap    bool     // swapped to
 }
 
 // Error implements error.

@@ -102,7 +102,7 @@ func (r *genlRequest) encode() ([]byte, error) {
 
 // DeviceStatus is the driver's answer to STATUS for one device.
 type DeviceStatus struct {
-	Index     int
+	Index     int  // N of nbdN
 	Connected bool // it has a configuration; its sockets may be dead all the same
 }
 

@@ -143,7 +143,7 @@ func AppendOptionReply(dst []byte, o Option, t OptionReplyType, payload []byte) 
 
 // An InfoRequest is the data of OptInfo and OptGo.
 type InfoRequest struct {
-	Name  string
+	Name  string     // of the export
 	Infos []InfoType // what the client would like to know besides InfoExport
 }
 

@@ -16,7 +16,7 @@ import (
 
 // DeviceInfo is what sysfs tells of a device.
 type DeviceInfo struct {
-	Index int
+	Index int // N of nbdN
 	// Connected says that it has a configuration; its sockets may be dead.
 	Connected bool
 	// PID is the thread (gettid(2)) that connected it, 0 when none. It is not

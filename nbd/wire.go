@@ -110,8 +110,8 @@ type RequestHeader struct {
 	Flags  CommandFlags
 	Cmd    Command
 	Cookie uint64 // the client's, returned in the reply as it is
-	Offset uint64
-	Length uint32
+	Offset uint64 // bytes
+	Length uint32 // bytes
 }
 
 // ParseRequest decodes the first RequestSize bytes of b. It returns a
@@ -146,7 +146,7 @@ func (h *RequestHeader) Append(dst []byte) []byte {
 // the wire.
 type SimpleReply struct {
 	Error  uint32 // 0, or one of the errors of proto.md ("Error values")
-	Cookie uint64
+	Cookie uint64 // the request's
 }
 
 // ParseSimpleReply decodes the first ReplySize bytes of b. It returns a

@@ -23,10 +23,10 @@ const (
 // A Found is a portal of a target that a discovery found, to be used through an
 // interface.
 type Found struct {
-	Target  string
+	Target  string // name of the target
 	Address string // without brackets
-	Port    int
-	TPGT    int // less than 0 when not known
+	Port    int    // TCP port
+	TPGT    int    // less than 0 when not known
 	// Iface is the interface to bind the record to; nil is the default one.
 	Iface *Iface
 }

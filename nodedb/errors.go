@@ -51,7 +51,7 @@ func (e *UnknownFieldError) ISCSICode() errcode.Code { return errcode.Inval }
 
 // A ReadOnlyFieldError names a field that this operation may not change.
 type ReadOnlyFieldError struct {
-	Name string
+	Name string // of the field
 	// Text is the message; it says where the field can be changed, if
 	// anywhere.
 	Text string
@@ -65,7 +65,7 @@ func (e *ReadOnlyFieldError) ISCSICode() errcode.Code { return errcode.Inval }
 
 // A ValueError says that a field does not take a value.
 type ValueError struct {
-	Name  string
+	Name  string // of the field
 	Value string // masked for secrets
 	// Reason says more where open-iscsi would have taken the value, else it
 	// is empty.
@@ -93,8 +93,8 @@ func (e *ValueError) ISCSICode() errcode.Code { return errcode.Inval }
 // stored, printed or made part of a path.
 type NameError struct {
 	What   string // "target name", "address", "interface name"
-	Name   string
-	Reason string
+	Name   string // as given
+	Reason string // what is wrong with it
 }
 
 // Error implements error.
@@ -108,7 +108,7 @@ func (e *NameError) ISCSICode() errcode.Code { return errcode.Inval }
 // A NotFoundError says that there is no record for a key.
 type NotFoundError struct {
 	What string // "node", "discovery record", "interface"
-	Key  string
+	Key  string // of the record
 }
 
 // Error implements error.
@@ -135,7 +135,7 @@ func (e *InUseError) ISCSICode() errcode.Code { return errcode.SessExists }
 // A BuiltinIfaceError refuses to change or delete an interface that is built
 // in.
 type BuiltinIfaceError struct {
-	Name string
+	Name string // of the interface
 	// Op is "modified" or "deleted".
 	Op string
 }
@@ -153,7 +153,7 @@ func (e *BuiltinIfaceError) ISCSICode() errcode.Code { return errcode.Inval }
 // operating system's errors in it.
 type DBError struct {
 	Op   string // "open", "read", "write", "lock"
-	Path string
+	Path string // of the database
 	Err  error
 }
 

@@ -11,10 +11,10 @@ import (
 // interface. The target portal group tag is not part of it: the same portal
 // with another tag is the same record.
 type NodeKey struct {
-	Target  string
+	Target  string // name of the target
 	Address string // without brackets
 	Port    int    // 1 to 65535
-	Iface   string
+	Iface   string // name of the interface record
 }
 
 // Validate returns a *NameError if the key must not be stored.

@@ -13,7 +13,7 @@ import (
 type Match struct {
 	Target  string // exactly
 	Address string // the same text, name or address; see Resolve for DNS
-	Port    int
+	Port    int    // TCP port, 0 for any
 	Iface   string // exactly
 
 	// resolved holds other addresses that DNS says are the same host.

@@ -26,7 +26,7 @@ func (tx *Tx) Tree() *Tree {
 
 // An ImportResult counts what Import stored and what it found there already.
 type ImportResult struct {
-	Nodes, Discoveries, Ifaces int
+	Nodes, Discoveries, Ifaces int // records stored
 	// Kept counts records that were left alone because one with the same key
 	// was there.
 	Kept int

@@ -6,7 +6,7 @@ import "encoding/binary"
 // Transfer, RFC 7143 section 11.8).
 type R2T struct {
 	LUN              LUN
-	InitiatorTaskTag uint32
+	InitiatorTaskTag uint32 // the write's
 	// TargetTransferTag is what the answering DataOut PDUs carry. It is
 	// never ReservedTag.
 	TargetTransferTag uint32

@@ -39,9 +39,9 @@ func (r RejectReason) String() string {
 // 7143 section 11.17).
 type Reject struct {
 	Reason   RejectReason
-	StatSN   uint32
-	ExpCmdSN uint32
-	MaxCmdSN uint32
+	StatSN   uint32 // its own
+	ExpCmdSN uint32 // the command window, as in every PDU of a target
+	MaxCmdSN uint32 // the command window, as in every PDU of a target
 	// DataSN is valid if a Data/R2T SNACK was rejected for a protocol error.
 	DataSN uint32
 	// Data begins with the header of the rejected PDU, see BadHeader.

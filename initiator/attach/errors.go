@@ -20,8 +20,8 @@ var ErrInUse = errors.New("the device is in use")
 // An Error is a failed operation on the device of a disk.
 type Error struct {
 	Op     string // "attach", "reattach", "detach", …
-	Target string
-	LUN    uint64
+	Target string // name of the target
+	LUN    uint64 // number of the logical unit
 	Path   string // device or socket, empty where there is none yet
 	Err    error  // often a *nbd.DeviceError
 }

@@ -13,11 +13,11 @@ type Handle struct {
 	BackendID string `json:"backend"` // what the kernel knows the device by
 	Size      int64  `json:"size"`    // bytes
 
-	InitiatorName string             `json:"initiator_name"`
-	TargetName    string             `json:"target"`
-	Portal        string             `json:"portal"` // "192.0.2.1:3260"
-	LUN           uint64             `json:"lun"`
-	ISID          string             `json:"isid"` // of the session, so that the new one takes its place
+	InitiatorName string             `json:"initiator_name"` // our name in the session
+	TargetName    string             `json:"target"`         // name of the target
+	Portal        string             `json:"portal"`         // "192.0.2.1:3260"
+	LUN           uint64             `json:"lun"`            // number of the logical unit
+	ISID          string             `json:"isid"`           // of the session, so that the new one takes its place
 	Identity      initiator.Identity `json:"identity"`
 }
 

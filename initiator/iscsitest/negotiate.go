@@ -40,7 +40,7 @@ const (
 // Negotiated are the operational parameters of a session.
 type Negotiated struct {
 	HeaderDigest, DataDigest  bool // CRC32C
-	InitialR2T, ImmediateData bool
+	InitialR2T, ImmediateData bool // Yes or No
 	// MaxRecvDataSegmentLength is the initiator's, in bytes.
 	MaxRecvDataSegmentLength uint32
 	MaxBurstLength           uint32

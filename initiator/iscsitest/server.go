@@ -130,7 +130,7 @@ func (s *Server) Listen(addr string) (net.Addr, error) {
 	}
 	go func() {
 		defer s.wg.Done()
-		s.accept(l)
+		_ = s.accept(l) // ends with the server
 	}()
 	return l.Addr(), nil
 }

@@ -142,10 +142,10 @@ func (s *Server) hasTSIH(tsih uint16) bool {
 
 // A SessionInfo describes a session in full feature phase.
 type SessionInfo struct {
-	Initiator, InitiatorAlias, Target string
-	ISID                              [6]byte
-	TSIH                              uint16
-	Discovery                         bool
+	Initiator, InitiatorAlias, Target string  // names, as the login had them
+	ISID                              [6]byte // the initiator's part of the session identifier
+	TSIH                              uint16  // our part
+	Discovery                         bool    // a discovery session
 	Negotiated                        Negotiated
 	// Conn is the connection.
 	Conn *Conn

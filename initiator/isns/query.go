@@ -32,7 +32,7 @@ type Config struct {
 
 // A Portal is a way to a target.
 type Portal struct {
-	Target string
+	Target string // name of the target
 	Addr   netip.AddrPort
 	TPGT   int // 0 to 65535
 }

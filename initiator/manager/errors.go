@@ -16,8 +16,8 @@ type Error struct {
 	Message string `json:"message"`
 	Detail  string `json:"detail,omitempty"`
 	Hint    string `json:"hint,omitempty"`
-	Target  string `json:"target,omitempty"`
-	Portal  string `json:"portal,omitempty"`
+	Target  string `json:"target,omitempty"` // name of the target, where there is one
+	Portal  string `json:"portal,omitempty"` // where it was tried
 }
 
 // Error returns the message and, if there is one, the detail.
@@ -44,7 +44,7 @@ func (e *Error) Is(target error) bool {
 // answer and 18 for everything else.
 type ConnError struct {
 	Op     string // "login", "list sessions", …
-	Socket string
+	Socket string // path of the socket
 	Code   errcode.Code
 	Err    error
 }
@@ -73,11 +73,11 @@ func IsNotRunning(err error) bool {
 // VersionError says that the two ends have no protocol version in common.
 type VersionError struct {
 	Server             string // release of the server, empty if it did not say
-	ServerMin          int
-	ServerMax          int
+	ServerMin          int    // oldest version it speaks
+	ServerMax          int    // newest
 	Client             string // release of the client
-	ClientMin          int
-	ClientMax          int
+	ClientMin          int    // oldest version it speaks
+	ClientMax          int    // newest
 	program            string
 	serverSaidNoRanges bool
 }

@@ -3,9 +3,11 @@ package manager
 // Stats are the counters of a session since its login, with the names that
 // open-iscsi prints. Octets count whole PDUs.
 type Stats struct {
+	// Bytes sent and received.
 	TxDataOctets uint64 `json:"txdata_octets"`
 	RxDataOctets uint64 `json:"rxdata_octets"`
 
+	// PDUs sent, and from NOPRx on received, by kind.
 	NOPTx    uint64 `json:"noptx_pdus"`
 	SCSICmd  uint64 `json:"scsicmd_pdus"`
 	TMFCmd   uint64 `json:"tmfcmd_pdus"`
@@ -24,6 +26,7 @@ type Stats struct {
 	Async    uint64 `json:"async_pdus"`
 	Reject   uint64 `json:"rjt_pdus"`
 
+	// Digests that were wrong, and pings and tasks that were not answered in time.
 	DigestErr  uint64 `json:"digest_err"`
 	TimeoutErr uint64 `json:"timeout_err"`
 
@@ -42,9 +45,9 @@ type Stats struct {
 
 // LUNStats are the counters of one disk of a session.
 type LUNStats struct {
-	LUN  uint64 `json:"lun"`
+	LUN  uint64 `json:"lun"`            // number of the logical unit
 	Name string `json:"name,omitempty"` // as in Device
-	Path string `json:"path,omitempty"`
+	Path string `json:"path,omitempty"` // as in Device
 	// Pending is how many requests are submitted and not finished, InFlight, how
 	// many commands for them are with the target, at most QueueDepth.
 	Pending    int    `json:"pending"`
@@ -73,5 +76,5 @@ type OpStats struct {
 // nanosecond.
 type Bin struct {
 	Bound uint64 `json:"le_ns"` // nanoseconds, 0 for the last bin, which has none
-	Count uint64 `json:"count"`
+	Count uint64 `json:"count"` // requests
 }

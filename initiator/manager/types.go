@@ -104,17 +104,17 @@ const (
 
 // Device is a logical unit of a session.
 type Device struct {
-	LUN      uint64 `json:"lun"`
-	Type     string `json:"type"` // "disk", "controller", … by SPC peripheral device type
-	Vendor   string `json:"vendor,omitempty"`
-	Model    string `json:"model,omitempty"`
-	Revision string `json:"revision,omitempty"`
-	WWID     string `json:"wwid,omitempty"` // designator of VPD page 83h, "naa.6001…"
-	Serial   string `json:"serial,omitempty"`
-	Name     string `json:"name,omitempty"`    // "nbd0"; empty without a block device
-	Path     string `json:"path,omitempty"`    // "/dev/nbd0", or the path of the socket
-	ByPath   string `json:"by_path,omitempty"` // link in /dev/disk/by-path
-	Size     int64  `json:"size"`              // bytes
+	LUN      uint64 `json:"lun"`                // number of the logical unit, as the kernel has it
+	Type     string `json:"type"`               // "disk", "controller", … by SPC peripheral device type
+	Vendor   string `json:"vendor,omitempty"`   // of the INQUIRY data
+	Model    string `json:"model,omitempty"`    // of the INQUIRY data
+	Revision string `json:"revision,omitempty"` // of the INQUIRY data
+	WWID     string `json:"wwid,omitempty"`     // designator of VPD page 83h, "naa.6001…"
+	Serial   string `json:"serial,omitempty"`   // VPD page 80h
+	Name     string `json:"name,omitempty"`     // "nbd0"; empty without a block device
+	Path     string `json:"path,omitempty"`     // "/dev/nbd0", or the path of the socket
+	ByPath   string `json:"by_path,omitempty"`  // link in /dev/disk/by-path
+	Size     int64  `json:"size"`               // bytes
 	// BlockSize is the logical block size in bytes.
 	BlockSize int    `json:"block_size"`
 	ReadOnly  bool   `json:"read_only,omitempty"`
@@ -133,10 +133,10 @@ const (
 
 // Session is what is known of one session.
 type Session struct {
-	SID    int    `json:"sid"`
-	Host   int    `json:"host"` // number shown as SCSI host number
-	Target string `json:"target"`
-	TPGT   int    `json:"tpgt"` // portal group tag, -1 unknown
+	SID    int    `json:"sid"`    // session number
+	Host   int    `json:"host"`   // number shown as SCSI host number
+	Target string `json:"target"` // name of the target
+	TPGT   int    `json:"tpgt"`   // portal group tag, -1 unknown
 	// Portal is what the connection goes to now; Persistent is the portal of
 	// the record, which differs after a redirect.
 	Portal     Portal `json:"portal"`
@@ -177,6 +177,7 @@ type SessionQuery struct {
 
 // RescanResult says what a rescan of a session's logical units found.
 type RescanResult struct {
+	// The numbers of the units that are new, gone or of another size.
 	Added    []uint64 `json:"added,omitempty"`
 	Removed  []uint64 `json:"removed,omitempty"`
 	Resized  []uint64 `json:"resized,omitempty"`
@@ -186,8 +187,8 @@ type RescanResult struct {
 
 // Initiator describes the initiator that iscsid is.
 type Initiator struct {
-	Name  string `json:"name"`
-	Alias string `json:"alias,omitempty"`
+	Name  string `json:"name"`            // its iSCSI name
+	Alias string `json:"alias,omitempty"` // what it is called besides
 	// NBD says whether the kernel can take block devices.
 	NBD bool `json:"nbd"`
 }

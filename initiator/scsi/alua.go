@@ -44,9 +44,9 @@ func (s AccessState) String() string {
 // A PortGroup is one descriptor of REPORT TARGET PORT GROUPS data (SPC-5
 // §6.36).
 type PortGroup struct {
-	ID        uint16
+	ID        uint16 // TARGET PORT GROUP
 	State     AccessState
-	Preferred bool
+	Preferred bool     // PREF: the group to use if there is a choice
 	Supported uint8    // bit mask of the states the group can take, as on the wire
 	Status    uint8    // why the state changed last
 	Ports     []uint16 // relative target port identifiers

@@ -18,12 +18,12 @@ type Capacity struct {
 
 	// The fields below are known from READ CAPACITY(16) only.
 
-	Protection       bool  // PROT_EN
-	ProtectionType   uint8 // P_TYPE, 3 bits
-	PhysicalExponent uint8 // 2^n logical blocks to a physical block
-	LowestAligned    uint16
-	Thin             bool // LBPME: logical block provisioning is enabled
-	ThinReadsZero    bool // LBPRZ: unmapped blocks read as zeroes
+	Protection       bool   // PROT_EN
+	ProtectionType   uint8  // P_TYPE, 3 bits
+	PhysicalExponent uint8  // 2^n logical blocks to a physical block
+	LowestAligned    uint16 // LBA of the first aligned physical block
+	Thin             bool   // LBPME: logical block provisioning is enabled
+	ThinReadsZero    bool   // LBPRZ: unmapped blocks read as zeroes
 }
 
 // Blocks returns the number of logical blocks. The largest possible LastLBA

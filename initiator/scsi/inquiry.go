@@ -73,7 +73,7 @@ const InquiryLength = 36
 type InquiryData struct {
 	Qualifier uint8 // peripheral qualifier, 3 bits
 	Type      DeviceType
-	Removable bool
+	Removable bool  // RMB: the medium can be taken out
 	Version   uint8 // 5 SPC-3, 6 SPC-4, 7 SPC-5
 	TPGS      uint8 // ALUA: 0 none, 1 implicit, 2 explicit, 3 both
 	ThirdPart bool  // 3PC: third-party copy

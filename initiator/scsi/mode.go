@@ -18,9 +18,9 @@ const (
 // A ModeHeader is the mode parameter header of a direct-access device with the
 // length of what follows it (SPC-5 §7.5.5, SBC-4 §6.5.1).
 type ModeHeader struct {
-	WriteProtect bool // WP
-	DPOFUA       bool // READ and WRITE take the DPO and FUA bits
-	MediumType   uint8
+	WriteProtect bool  // WP
+	DPOFUA       bool  // READ and WRITE take the DPO and FUA bits
+	MediumType   uint8 // 0 for disks
 
 	// Descriptors is the length of the block descriptors that precede the
 	// pages; encoding writes none.

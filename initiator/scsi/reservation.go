@@ -156,7 +156,7 @@ func (k PRKeys) Append(dst []byte) []byte {
 
 // PRReservation is the answer to READ RESERVATION (SPC-5 §6.16.3).
 type PRReservation struct {
-	Generation uint32
+	Generation uint32 // PRGENERATION: grows with each change of the registrations
 	Held       bool   // there is a reservation; else the rest is zero
 	Key        uint64 // key of the holder, 0 for the all-registrants types
 	Type       ReservationType

@@ -74,11 +74,11 @@ func (c PRCapabilities) Append(dst []byte) []byte {
 
 // A PRRegistrant is one descriptor of READ FULL STATUS data (SPC-5 §6.16.5).
 type PRRegistrant struct {
-	Key          uint64
-	AllPorts     bool // registered through every target port
-	Holder       bool // holds the reservation
+	Key          uint64 // the reservation key
+	AllPorts     bool   // registered through every target port
+	Holder       bool   // holds the reservation
 	Type         ReservationType
-	Scope        uint8
+	Scope        uint8  // 0: the logical unit
 	RelativePort uint16 // relative target port identifier, unless AllPorts
 	TransportID  []byte // the initiator port (SPC-5 §7.6.4)
 }

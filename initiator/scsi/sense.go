@@ -67,7 +67,7 @@ type Sense struct {
 	// CommandSpecific is the command-specific information field, 0 if none.
 	CommandSpecific uint64
 
-	Filemark, EOM, ILI bool
+	Filemark, EOM, ILI bool  // bits of tapes
 	FRU                uint8 // field replaceable unit code
 
 	// KeySpecific is the sense-key specific field with its SKSV bit cleared,

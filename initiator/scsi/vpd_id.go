@@ -54,11 +54,11 @@ const (
 // A Designator is one identifier of VPD page 0x83.
 type Designator struct {
 	Type        DesignatorType
-	CodeSet     uint8 // 4 bits
-	Association uint8 // 2 bits
-	Protocol    uint8 // protocol identifier, 4 bits, if PIV
-	PIV         bool  // protocol identifier valid
-	ID          []byte
+	CodeSet     uint8  // 4 bits
+	Association uint8  // 2 bits
+	Protocol    uint8  // protocol identifier, 4 bits, if PIV
+	PIV         bool   // protocol identifier valid
+	ID          []byte // the designator itself
 }
 
 // ProtocolISCSI is the protocol identifier of iSCSI (SPC-5 §7.6.1).

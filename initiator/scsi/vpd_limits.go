@@ -12,14 +12,14 @@ type BlockLimits struct {
 	MaxCompareAndWrite uint8  // 0: COMPARE AND WRITE is not supported
 	OptimalGranularity uint16 // transfers should be a multiple of it
 	MaxTransfer        uint32 // the longest READ or WRITE
-	OptimalTransfer    uint32
-	MaxPrefetch        uint32
+	OptimalTransfer    uint32 // the READ or WRITE that suits the device best
+	MaxPrefetch        uint32 // the longest PRE-FETCH
 
 	MaxUnmapBlocks      uint32 // per UNMAP command; 0: UNMAP is not supported, 0xffffffff: no limit
 	MaxUnmapDescriptors uint32 // per UNMAP command; 0: UNMAP is not supported, 0xffffffff: no limit
 	UnmapGranularity    uint32 // ranges should start and end on multiples of it
 	UnmapAlignment      uint32 // first LBA of a granule, if UnmapAlignmentValid
-	UnmapAlignmentValid bool
+	UnmapAlignmentValid bool   // UGAVALID
 
 	MaxWriteSame uint64 // 0: no limit reported
 }

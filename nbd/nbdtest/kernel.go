@@ -50,14 +50,14 @@ const (
 
 // A KernelDevice is what a Kernel knows of a device.
 type KernelDevice struct {
-	Connected       bool
+	Connected       bool   // between CONNECT and DISCONNECT
 	Size            uint64 // bytes
-	BlockSize       uint64
-	ServerFlags     uint64
-	ClientFlags     uint64
+	BlockSize       uint64 // bytes
+	ServerFlags     uint64 // nbd.TransmissionFlags
+	ClientFlags     uint64 // NBD_CFLAG_*
 	Timeout         uint64 // seconds
 	DeadConnTimeout uint64 // seconds
-	BackendID       string
+	BackendID       string // of the CONNECT
 	// Peers are the driver's ends of the sockets, to send requests on.
 	Peers []*Peer
 }
@@ -219,7 +219,7 @@ func (k *Kernel) connect(a *attrs) (int, error) {
 	if a.size == nil || len(a.fds) == 0 {
 		return 0, syscall.EINVAL
 	}
-	index := -1
+	var index int
 	if a.index != nil {
 		index = *a.index
 	} else {

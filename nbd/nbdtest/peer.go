@@ -36,7 +36,7 @@ type Peer struct {
 
 // A Reply is a server's answer to a request.
 type Reply struct {
-	Cookie uint64
+	Cookie uint64 // the request's
 	Err    error  // nil, or a syscall.Errno
 	Data   []byte // of a read that succeeded
 }

@@ -221,10 +221,10 @@ func (v *fakeVolume) close() {}
 
 // learn has the volumes find out what has become of their units, as they do
 // after a recovery and by unit attentions.
-func (f *fakeTarget) learn() {
-	f.mu.Lock()
-	volumes := f.volumes
-	f.mu.Unlock()
+func (t *fakeTarget) learn() {
+	t.mu.Lock()
+	volumes := t.volumes
+	t.mu.Unlock()
 	for _, v := range volumes {
 		if v.refresh(context.Background()) == nil {
 			v.event(eventGeometry)

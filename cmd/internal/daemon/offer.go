@@ -73,7 +73,9 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 		if !adopt {
 			s.m.udev.remove(u.state.Backend)
 			u.state = unitState{} // attach leaves nothing behind
-			s.save()
+			if serr := s.save(); serr != nil {
+				s.log.Warn("state", "err", serr)
+			}
 		}
 		return fmt.Errorf("attach: %w", err)
 	}

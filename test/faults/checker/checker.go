@@ -128,7 +128,7 @@ func (w *worker) work() {
 		round := c.round
 		c.mu.Unlock()
 		begin := time.Now()
-		ok := true
+		var ok bool
 		switch n := w.rng.IntN(100); {
 		case n < c.cfg.Flushes:
 			ok = w.flush()
