@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,9 @@ import (
 // read, connections that end meanwhile.
 
 func TestInFlightIsBounded(t *testing.T) {
+	pool, tiny := nbd.NewBufferPool(0), nbd.NewBufferPool(0)
+	pool.SetBounds(6*4096, 0)
+	tiny.SetBounds(100, 0)
 	for _, tt := range []struct {
 		name string
 		opt  nbd.ServerOptions
@@ -31,6 +35,8 @@ func TestInFlightIsBounded(t *testing.T) {
 		{"requests", nbd.ServerOptions{MaxRequests: 5}, 5},
 		{"bytes", nbd.ServerOptions{MaxBytes: 3 * 4096}, 3},
 		{"one large request is always served", nbd.ServerOptions{MaxBytes: 100}, 1},
+		{"half of the pool", nbd.ServerOptions{Pool: pool}, 3},
+		{"one request larger than the pool", nbd.ServerOptions{Pool: tiny}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			// The pipe is a bubble's: synctest.Wait tells when all are stuck.
@@ -80,6 +86,50 @@ func TestInFlightIsBounded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestConnectionsShareThePool has one connection take what it can get, and then
+// others: each gets something, and all together no more than the bound and a
+// request for each.
+func TestConnectionsShareThePool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bound = 16
+		pool := nbd.NewBufferPool(0)
+		pool.SetBounds(bound*4096, 0)
+		var got []int
+		var requests []*nbd.Request
+		for range 8 {
+			b := newManualBackend()
+			client, server := net.Pipe()
+			peer := nbdtest.NewPeer(client)
+			go nbd.ServeConn(context.Background(), server, &nbd.Export{Size: 1 << 20}, b, &nbd.ServerOptions{Pool: pool}) //nolint:errcheck // its error is the pipe's end
+			go func() { // ends with the pipe
+				for {
+					if _, err := peer.Send(nbd.CmdRead, 0, 0, 4096, nil); err != nil {
+						return
+					}
+				}
+			}()
+			defer client.Close()
+			synctest.Wait()
+			got = append(got, len(b.requests))
+			for range len(b.requests) {
+				requests = append(requests, <-b.requests)
+			}
+		}
+		if got[0] != bound/2 || got[1] != bound/4 {
+			t.Errorf("in flight: %v, want %d and %d of the first two", got, bound/2, bound/4)
+		}
+		if n := slices.Min(got); n == 0 {
+			t.Errorf("in flight: %v, want something of each", got)
+		}
+		if n := pool.Used() / 4096; n > bound+int64(len(got)) {
+			t.Errorf("%d buffers are in use, the bound is %d", n, bound)
+		}
+		for _, r := range requests {
+			go complete(r, 0) // the pipe's other end does not read
+		}
+	})
 }
 
 func TestKickFollowsEachBatch(t *testing.T) {

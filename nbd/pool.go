@@ -3,8 +3,10 @@
 package nbd
 
 import (
+	"math"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -18,17 +20,20 @@ const (
 
 // A BufferPool keeps payload buffers between requests, in classes of powers of
 // two from 4 KiB to MaxPayload. Several connections may share one, so that what
-// a busy device gave back serves the next.
+// a busy device gave back serves the next, and so that there is one bound for all
+// (SetBounds).
 //
 // It is no sync.Pool because it must hold on to its buffers in a garbage
 // collection: the next I/O may be the one that frees memory.
 type BufferPool struct {
-	maxIdle int64
+	maxUsed atomic.Int64 // bytes that should be in use at most
+	used    atomic.Int64 // bytes in use: capacity of buffers that were handed out
 
-	mu     sync.Mutex // protects what follows
-	free   [poolClasses][][]byte
-	idle   int64 // bytes in free
-	active int64 // buffers handed out and not yet returned
+	mu      sync.Mutex // protects what follows
+	maxIdle int64
+	free    [poolClasses][][]byte
+	idle    int64 // bytes in free
+	active  int64 // buffers handed out and not yet returned
 }
 
 // NewBufferPool returns a pool that keeps up to maxIdle bytes of unused
@@ -38,8 +43,46 @@ func NewBufferPool(maxIdle int64) *BufferPool {
 	if maxIdle <= 0 {
 		maxIdle = defaultPoolIdle
 	}
-	return &BufferPool{maxIdle: maxIdle}
+	p := &BufferPool{maxIdle: maxIdle}
+	p.maxUsed.Store(math.MaxInt64)
+	return p
 }
+
+// SetBounds makes used the bytes that all connections of the pool should have in
+// flight at most, and idle what is kept unused; 0 means no bound and the default of
+// NewBufferPool. It may be called at any time; what is in use stays so.
+//
+// A connection takes a further request only while its own payload in flight would be
+// no more than what is left of the bound. So one busy connection gets half of it, two
+// a third each, and there is always something left for the next. A request of a
+// connection that has no other in flight is taken whatever the bound: else a device
+// whose target is away could stop the others. The bytes in use are therefore at
+// most used, and a request a connection.
+func (p *BufferPool) SetBounds(used, idle int64) {
+	if used <= 0 {
+		used = math.MaxInt64
+	}
+	if idle <= 0 {
+		idle = defaultPoolIdle
+	}
+	p.maxUsed.Store(used)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.maxIdle = idle
+	for c := len(p.free) - 1; c >= 0 && p.idle > p.maxIdle; c-- { // the largest first
+		for l := len(p.free[c]); l > 0 && p.idle > p.maxIdle; l-- {
+			p.idle -= int64(cap(p.free[c][l-1]))
+			p.free[c][l-1] = nil
+			p.free[c] = p.free[c][:l-1]
+		}
+	}
+}
+
+// room returns how many bytes a connection may have in flight.
+func (p *BufferPool) room() int64 { return p.maxUsed.Load() - p.used.Load() }
+
+// Used returns the bytes of the buffers in use.
+func (p *BufferPool) Used() int64 { return p.used.Load() }
 
 // class returns the class for n bytes, 0 < n ≤ MaxPayload.
 func class(n int) int {
@@ -49,6 +92,7 @@ func class(n int) int {
 // get returns a buffer of length n with undefined content, 0 < n ≤ MaxPayload.
 func (p *BufferPool) get(n int) []byte {
 	c := class(n)
+	p.used.Add(1 << (c + minClassShift))
 	p.mu.Lock()
 	p.active++
 	if l := len(p.free[c]); l > 0 {
@@ -66,6 +110,7 @@ func (p *BufferPool) get(n int) []byte {
 // put takes back what get returned.
 func (p *BufferPool) put(b []byte) {
 	c := class(cap(b))
+	p.used.Add(-int64(cap(b)))
 	p.mu.Lock()
 	p.active--
 	if p.idle+int64(cap(b)) <= p.maxIdle {

@@ -48,3 +48,23 @@ func TestPoolIsSharedByConnections(t *testing.T) {
 		t.Errorf("three connections one after the other left %d bytes, want one buffer", n)
 	}
 }
+
+func TestPoolShrinksToItsBounds(t *testing.T) {
+	pool := nbd.NewBufferPool(0)
+	m := nbdtest.NewMemory(8 << 20)
+	r := serve(t, m.Export(""), m, &nbd.ServerOptions{Pool: pool})
+	for _, n := range []uint32{4096, 128 << 10, 1 << 20} {
+		if _, err := r.peer.Read(0, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.peer.Close()
+	r.wait()
+	pool.SetBounds(1<<20, 256<<10)
+	if n := pool.Idle(); n != 128<<10+4<<10 {
+		t.Errorf("%d bytes are kept, want all but the largest buffer", n)
+	}
+	if n := pool.Used(); n != 0 {
+		t.Errorf("%d bytes are in use", n)
+	}
+}

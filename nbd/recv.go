@@ -252,7 +252,7 @@ func (c *Conn) skipPayload(n int) error {
 }
 
 // take returns a request for size bytes of payload, waiting until there is room
-// for it within MaxRequests and MaxBytes.
+// for it within MaxRequests, MaxBytes and the bound of the pool.
 func (c *Conn) take(size int) (*Request, error) {
 	in := &c.in
 	for in.spare == nil || !c.fits(size) {
@@ -286,10 +286,15 @@ func (c *Conn) take(size int) (*Request, error) {
 }
 
 // fits reports whether size more bytes of payload may be in flight, as far as
-// the reader knows; a single request always may.
+// the reader knows; a single request always may. So where something does not fit,
+// a request of this very connection is in flight, and its end looks again: other
+// connections of the pool need not be heard of.
 func (c *Conn) fits(size int) bool {
+	if size == 0 {
+		return true
+	}
 	used := c.in.size - c.in.seenSize
-	return used == 0 || used+int64(size) <= c.opt.MaxBytes
+	return used == 0 || used+int64(size) <= min(c.opt.MaxBytes, c.opt.Pool.room())
 }
 
 // giveBack returns a request that was taken and not submitted.

@@ -131,7 +131,8 @@ type daemon struct {
 	m       *machine
 	kernel  *kernelAttacher
 	uevents ueventSource
-	wg      sync.WaitGroup // the uevent listener
+	memory  *memoryKeeper
+	wg      sync.WaitGroup // the uevent listener, and what run starts
 	stop    context.CancelFunc
 	stopped context.Context // ends when a stop is asked for
 }
@@ -174,6 +175,8 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 		instance: st.instance, retry: o.retry,
 		choose: func(k attachKind) (attachKind, attacher, error) { return chooseAttacher(k, d.kernel, sockets) },
 	}
+	d.memory = &memoryKeeper{proc: "/proc/self", pool: pool, log: log, sessions: func() int { return len(d.m.reg.all()) }}
+	d.memory.look()
 	if d.m.dial == nil {
 		d.m.dial = dialTarget
 	}
@@ -231,6 +234,7 @@ func (d *daemon) run(ctx context.Context, l, scrapes net.Listener, gid int, read
 	if scrapes != nil {
 		d.wg.Go(func() { serveMetrics(d.stopped, scrapes, exporter, d.log) })
 	}
+	d.wg.Go(func() { d.memory.run(d.stopped) })
 	if ready != nil {
 		ready()
 	}
