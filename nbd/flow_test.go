@@ -103,7 +103,7 @@ func TestConnectionsShareThePool(t *testing.T) {
 			client, server := net.Pipe()
 			peer := nbdtest.NewPeer(client)
 			go nbd.ServeConn(context.Background(), server, &nbd.Export{Size: 1 << 20}, b, &nbd.ServerOptions{Pool: pool}) //nolint:errcheck // its error is the pipe's end
-			go func() { // ends with the pipe
+			go func() {                                                                                                   // ends with the pipe
 				for {
 					if _, err := peer.Send(nbd.CmdRead, 0, 0, 4096, nil); err != nil {
 						return

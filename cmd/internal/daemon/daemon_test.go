@@ -127,7 +127,9 @@ func (b *bench) start() {
 		b.t.Fatal(err)
 	}
 	orphans := d.orphans(states)
-	d.svc.restore(states)
+	surveyed := make(chan struct{})
+	close(surveyed)
+	d.svc.restore(states, surveyed)
 	d.removeOrphans(orphans)
 }
 

@@ -28,6 +28,10 @@ type fakeTarget struct {
 	units map[pdu.LUN]*fakeUnit
 	// login is called for each login, outside of mu; nil succeeds.
 	login func(ctx context.Context, cfg initiator.Config) error
+	// opening and listing, if not nil, are called, outside of mu, when a volume is
+	// opened and when the units are listed.
+	opening func(pdu.LUN)
+	listing func()
 	// reportErr fails REPORT LUNS.
 	reportErr error
 	volumes   []*fakeVolume // all that were opened
@@ -126,6 +130,9 @@ func (s *fakeSession) setState(st initiator.SessionState) {
 func (s *fakeSession) stats() initiator.Stats { return initiator.Stats{SCSICmdPDUs: 7} }
 
 func (s *fakeSession) luns(ctx context.Context) ([]pdu.LUN, error) {
+	if f := s.t.listing; f != nil {
+		f()
+	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	if s.t.reportErr != nil {
@@ -145,9 +152,15 @@ func (s *fakeSession) inquire(_ context.Context, lun pdu.LUN) (unitInfo, error) 
 }
 
 func (s *fakeSession) open(_ context.Context, lun pdu.LUN, _ unitInfo, event func(uint32)) (volume, error) {
+	if f := s.t.opening; f != nil {
+		f(lun)
+	}
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	u := s.t.units[lun]
+	if u == nil {
+		return nil, errors.New("no such unit")
+	}
 	if u.err != nil {
 		return nil, u.err
 	}
@@ -216,6 +229,8 @@ func (v *fakeVolume) refresh(context.Context) error {
 	v.geo = v.u.geo
 	return nil
 }
+
+func (v *fakeVolume) info() unitInfo { return v.u.info }
 
 func (v *fakeVolume) close() {}
 

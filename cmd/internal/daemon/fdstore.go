@@ -29,21 +29,30 @@ type fdStore interface {
 // sd_notify(3)), which needs FileDescriptorStoreMax= in the unit.
 type systemdStore struct {
 	log    *slog.Logger
-	notify string // address of NOTIFY_SOCKET, "" without systemd
+	notify string        // address of NOTIFY_SOCKET, "" without systemd
+	ours   chan struct{} // closed when the service manager has dropped its copies
 
 	mu     sync.Mutex
 	passed map[string]*os.File // by fdName
 }
 
 // newSystemdStore takes charge of the sockets among the passed descriptors
-// and closes no others.
+// and closes no others. It has the service manager drop its copies at once, which
+// takes as long as the login that has to come before they are served; close waits
+// for the goroutine.
 func newSystemdStore(passed []*os.File, log *slog.Logger) *systemdStore {
-	s := &systemdStore{log: log, notify: os.Getenv("NOTIFY_SOCKET"), passed: make(map[string]*os.File)}
+	s := &systemdStore{log: log, notify: os.Getenv("NOTIFY_SOCKET"), ours: make(chan struct{}), passed: make(map[string]*os.File)}
+	var names []string
 	for _, f := range passed {
 		if strings.HasPrefix(f.Name(), fdPrefix) {
 			s.passed[f.Name()] = f
+			names = append(names, f.Name())
 		}
 	}
+	go func() {
+		defer close(s.ours)
+		s.forget(names)
+	}()
 	return s
 }
 
@@ -94,7 +103,7 @@ func (s *systemdStore) take(backend string) net.Conn {
 	if f == nil {
 		return nil
 	}
-	s.forget(name)
+	<-s.ours
 	defer f.Close()
 	conn, err := net.FileConn(f)
 	if err != nil {
@@ -107,20 +116,23 @@ func (s *systemdStore) take(backend string) net.Conn {
 	return conn
 }
 
-// forget makes the service manager drop its copy, and waits until it has
+// forget makes the service manager drop its copies, and waits until it has
 // (sd_notify_barrier(3)). It must not have one while we serve the socket: should we
 // die then, the copy would keep the socket alive, the kernel would not notice, and the
 // requests that we had read would never be sent again.
-func (s *systemdStore) forget(name string) {
-	if s.notify == "" {
+func (s *systemdStore) forget(names []string) {
+	if s.notify == "" || len(names) == 0 {
 		return
 	}
-	err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil)
+	var err error
+	for _, name := range names {
+		err = errors.Join(err, s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil))
+	}
 	if err == nil {
 		err = s.barrier()
 	}
 	if err != nil {
-		s.log.Warn("the service manager may still keep the socket of a device", "name", name, "err", err)
+		s.log.Warn("the service manager may still keep sockets of devices", "names", names, "err", err)
 	}
 }
 
@@ -151,10 +163,10 @@ func (s *systemdStore) barrier() error {
 }
 
 func (s *systemdStore) close() {
+	<-s.ours
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, f := range s.passed {
-		s.forget(name)
+	for _, f := range s.passed {
 		f.Close()
 	}
 	clear(s.passed)

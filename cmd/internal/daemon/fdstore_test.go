@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -15,22 +16,31 @@ import (
 )
 
 // A memStore keeps sockets as the service manager does, in memory.
-type memStore map[string]*os.File
+type memStore struct {
+	mu   sync.Mutex
+	kept map[string]*os.File
+}
 
-func (m memStore) keep(backend string, conn net.Conn) bool {
+func newMemStore() *memStore { return &memStore{kept: make(map[string]*os.File)} }
+
+func (m *memStore) keep(backend string, conn net.Conn) bool {
 	f, err := conn.(*net.UnixConn).File()
 	if err == nil {
-		m[backend] = f
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.kept[backend] = f
 	}
 	return err == nil
 }
 
-func (m memStore) take(backend string) net.Conn {
-	f := m[backend]
+func (m *memStore) take(backend string) net.Conn {
+	m.mu.Lock()
+	f := m.kept[backend]
+	delete(m.kept, backend)
+	m.mu.Unlock()
 	if f == nil {
 		return nil
 	}
-	delete(m, backend)
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
@@ -39,12 +49,12 @@ func (m memStore) take(backend string) net.Conn {
 	return c
 }
 
-func (m memStore) close() {}
+func (m *memStore) close() {}
 
 func TestPlannedRestartHandsTheSocketOver(t *testing.T) {
 	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
 	b.halt()
-	b.fds = memStore{}
+	b.fds = newMemStore()
 	b.start()
 	sid := b.login().SID
 	data := bytes.Repeat([]byte("h"), 512)

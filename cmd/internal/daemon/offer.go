@@ -41,6 +41,13 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 		s.log.Warn("logical unit gets no by-path link", "lun", u.lun, "err", err)
 	}
 	adopt := u.state.Backend != "" && u.state.Attach == kind
+	if adopt && u.state.BlockSize != u.geo.blockSize {
+		// The kernel cannot change it, and would send requests that do not fit.
+		s.log.Warn("block size of a logical unit has changed, it is attached afresh", "lun", u.lun,
+			"was", u.state.BlockSize, "is", u.geo.blockSize)
+		s.discard(ctx, u)
+		u.state, adopt = unitState{}, false
+	}
 	if u.state.Backend == "" {
 		u.state = unitState{Backend: s.backendID(u.lun), Index: -1}
 	}
@@ -85,14 +92,19 @@ func (s *supervisor) tryOffer(ctx context.Context, u *unit) error {
 			s.log.Warn("state", "err", err)
 		}
 	}
-	if att.name() != "" {
-		if err := s.m.links.offer(att.name(), u.link, byIDNames(&u.info)); err != nil {
-			s.log.Error("device has no by-path link", "device", att.path(), "err", err)
+	s.offered(u)
+	return nil
+}
+
+// offered makes the links to a device that is served.
+func (s *supervisor) offered(u *unit) {
+	if u.att.name() != "" {
+		if err := s.m.links.offer(u.att.name(), u.link, byIDNames(&u.info)); err != nil {
+			s.log.Error("device has no by-path link", "device", u.att.path(), "err", err)
 			u.link = ""
 		}
 	}
 	s.log.Info("logical unit is attached", "lun", u.lun, "device", u.att.path(), "size", u.geo.size, "block_size", u.geo.blockSize)
-	return nil
 }
 
 // undo takes a unit's device away; the unit stays. With flush, dirty pages are

@@ -16,14 +16,16 @@ import (
 
 // MarkIOFlusher marks every thread of the process as one that writes dirty memory
 // out (PR_SET_IO_FLUSHER, Linux 5.6), so that its allocations never wait for
-// a disk that it serves itself. The mark is a thread's own, inherited by the
-// threads it makes and kept by exec: so main sets it on its own thread and executes the
-// program again; the runtime of that image starts all its threads from the
-// marked one.
+// a disk that it serves itself. The mark is a thread's own, and inherited by the
+// threads it makes, so all there are get it.
 //
-// It must be the first thing that main does. It returns, with nil, in the
-// second image, and with an error where the mark is refused (it takes
-// CAP_SYS_RESOURCE), which is no reason not to run.
+// In a program with C in it the runtime cannot do that. There main's thread gets the
+// mark, which exec keeps, and the program is executed again: the runtime of that
+// image starts all its threads from the marked one. So it must be the first thing
+// that main does.
+//
+// It returns an error where the mark is refused (it takes CAP_SYS_RESOURCE), which is
+// no reason not to run.
 func MarkIOFlusher() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -31,13 +33,26 @@ func MarkIOFlusher() error {
 	if err == nil && on == 1 {
 		return nil
 	}
-	if err == nil {
-		err = unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0)
-	}
 	if err != nil {
+		return os.NewSyscallError("prctl(PR_GET_IO_FLUSHER)", err)
+	}
+	err = allThreads(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return os.NewSyscallError("prctl(PR_SET_IO_FLUSHER)", err)
+	}
+	if err = unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl(PR_SET_IO_FLUSHER)", err)
 	}
 	return os.NewSyscallError("execve", syscall.Exec(executable(), os.Args, os.Environ()))
+}
+
+// allThreads makes a system call on each thread. In a program with C in it that is
+// not possible: errors.ErrUnsupported.
+func allThreads(trap, a1, a2, a3 uintptr) error {
+	if _, _, errno := syscall.AllThreadsSyscall6(trap, a1, a2, a3, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // executable returns the path of the running program: its real one, which

@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
 	"github.com/goiscsi/goiscsi/initiator"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/nbd"
+	"github.com/goiscsi/goiscsi/pdu"
 )
 
 // up waits until the session has been taken up.
@@ -138,6 +142,62 @@ func TestRestartRemovesDeviceOfVanishedUnit(t *testing.T) {
 	}
 	if n := b.kern.indexes(); !slices.Equal(n, []int{0}) || b.linkTo(linkName("1")) != "" {
 		t.Errorf("kernel devices %v, link %q", n, b.linkTo(linkName("1")))
+	}
+}
+
+func TestRestartAttachesAfreshWhenTheBlockSizeHasChanged(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	sid := b.login().SID
+	b.halt()
+	other := fakeDisk("naa.1", 1<<20)
+	other.geo.blockSize = 4096
+	b.target.set(0, other)
+	b.start()
+	if d := b.up(sid).Devices[0]; d.Name != "nbd1" || d.BlockSize != 4096 {
+		t.Errorf("device %+v", d)
+	}
+	if n := b.kern.indexes(); !slices.Equal(n, []int{1}) {
+		t.Errorf("kernel devices %v", n)
+	}
+}
+
+// TestRestartServesAllDevicesAtOnce has no unit answer before all of them were
+// asked, and the target not list its units before all devices are served again.
+func TestRestartServesAllDevicesAtOnce(t *testing.T) {
+	const n = atOnce
+	var disks []*fakeUnit
+	for i := range n {
+		disks = append(disks, fakeDisk(fmt.Sprintf("naa.%d", i), 1<<20))
+	}
+	target := newFakeTarget(disks...)
+	b := newBench(t, target)
+	b.halt()
+	b.fds = newMemStore()
+	b.start()
+	sid := b.login().SID
+	b.halt()
+	var asked sync.WaitGroup
+	asked.Add(n)
+	target.opening = func(pdu.LUN) { asked.Done(); asked.Wait() }
+	listing := make(chan struct{})
+	target.listing = func() { <-listing }
+	list := sync.OnceFunc(func() { close(listing) })
+	t.Cleanup(list) // before the end of the daemon
+	b.start()
+	for i := range n {
+		if _, err := b.kern.io(i, nbd.CmdWrite, 0, make([]byte, 512)); err != nil {
+			t.Fatalf("nbd%d: %v", i, err)
+		}
+	}
+	list()
+	s := b.up(sid)
+	for i, d := range s.Devices {
+		if d.State != "running" || b.linkTo(linkName(strconv.Itoa(i))) != "../../"+d.Name {
+			t.Errorf("device %+v, link to %q", d, b.linkTo(linkName(strconv.Itoa(i))))
+		}
+	}
+	if len(s.Devices) != n || b.kern.connects != n {
+		t.Errorf("%d devices, %d made, want %d", len(s.Devices), b.kern.connects, n)
 	}
 }
 

@@ -130,6 +130,7 @@ type daemon struct {
 	svc     *service
 	m       *machine
 	kernel  *kernelAttacher
+	states  []*sessionState // of the last daemon
 	uevents ueventSource
 	memory  *memoryKeeper
 	wg      sync.WaitGroup // the uevent listener, and what run starts
@@ -162,7 +163,7 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 		return err == nil
 	}
 	links := newLinkKeeper(o.Paths.Dev, o.Paths.Sys, udevRuns, log)
-	d := &daemon{log: log}
+	d := &daemon{log: log, states: states}
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	pool := nbd.NewBufferPool(poolIdle)
 	d.kernel = newKernelAttacher(o.kernel, o.Paths.Dev, o.Paths.Sys, fds, pool, log)
@@ -213,20 +214,19 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 func (d *daemon) run(ctx context.Context, l, scrapes net.Listener, gid int, ready func()) error {
 	stopWith := context.AfterFunc(ctx, d.stop)
 	defer stopWith()
-	states, err := d.m.store.load()
-	if err != nil {
-		return err
-	}
-	// Before the first login, which makes devices that states does not know.
-	orphans := d.orphans(states)
-	d.svc.restore(states)
+	// I/O waits for these logins. Before a device is made that states does not
+	// know, the orphans have to be found.
+	surveyed := make(chan struct{})
+	d.svc.restore(d.states, surveyed)
+	orphans := d.orphans(d.states)
+	close(surveyed)
 	d.wg.Go(func() { d.removeOrphans(orphans) })
 
 	exporter := metrics.Handler(d.svc, d.log)
 	srv := control.NewServer(d.svc, control.Options{Group: gid, Metrics: exporter, Logger: d.log})
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(d.stopped, l) }() // ends with stopped, waited for below
-	d.log.Info("iscsid is ready", "pid", os.Getpid(), "sessions", len(states))
+	d.log.Info("iscsid is ready", "pid", os.Getpid(), "sessions", len(d.states))
 	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
 		d.log.Warn("readiness is not reported to systemd", "err", err)
 	}
@@ -244,7 +244,7 @@ func (d *daemon) run(ctx context.Context, l, scrapes net.Listener, gid int, read
 	bound, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
 	d.m.reg.stop(bound)
-	err = <-served
+	err := <-served
 	if bound.Err() == nil {
 		d.svc.wg.Wait()
 	}

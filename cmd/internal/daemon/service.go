@@ -183,9 +183,9 @@ func (v *service) Shutdown(context.Context) error {
 	return nil
 }
 
-// restore starts a supervisor for each session on file and removes kernel
-// devices that belong to none.
-func (v *service) restore(states []*sessionState) {
+// restore starts a supervisor for each session on file. They log in at once, and
+// touch devices when surveyed is closed.
+func (v *service) restore(states []*sessionState, surveyed <-chan struct{}) {
 	for _, st := range states {
 		set, err := readSettings(st.Record, identity{name: st.Name}, v.log)
 		if err != nil {
@@ -195,7 +195,7 @@ func (v *service) restore(states []*sessionState) {
 		s := newSupervisor(v.m, st.SID, st.Host, set, st.Record)
 		s.created = st.Created
 		v.m.reg.enter(s)
-		v.wg.Go(func() { s.restore(st) })
+		v.wg.Go(func() { s.restore(st, surveyed) })
 	}
 }
 

@@ -15,8 +15,9 @@ type session interface {
 	stats() initiator.Stats
 	luns(ctx context.Context) ([]pdu.LUN, error)
 	inquire(ctx context.Context, lun pdu.LUN) (unitInfo, error)
-	// open opens the disk that info describes. event is called, from any
-	// goroutine, with what its sense data ask for.
+	// open opens the disk that info describes, or with no identity in it whatever
+	// disk is there. event is called, from any goroutine, with what its sense data
+	// ask for.
 	open(ctx context.Context, lun pdu.LUN, info unitInfo, event func(uint32)) (volume, error)
 	logout(ctx context.Context) error
 	close() error
@@ -76,6 +77,8 @@ type volume interface {
 	attach.Submitter
 	geometry() geometry
 	stats() initiator.VolumeStats
+	// info is what the unit said of itself when it was opened.
+	info() unitInfo
 	// refresh asks the target for size and write protection anew.
 	refresh(ctx context.Context) error
 	// close gives the volume up; it waits for what the unit is doing.

@@ -153,22 +153,26 @@ func (s *supervisor) run() {
 	s.finish(s.serve())
 }
 
-// restore is the goroutine of a session that an earlier daemon had.
-func (s *supervisor) restore(st *sessionState) {
+// restore is the goroutine of a session that an earlier daemon had. It touches
+// devices when surveyed is closed.
+func (s *supervisor) restore(st *sessionState, surveyed <-chan struct{}) {
 	defer close(s.done)
 	s.setPhase(phaseRestore)
 	s.inherit(st)
 	if st.Ending {
+		<-surveyed
 		s.finish(errLogout)
 		return
 	}
 	sess, err := s.loginAgain()
+	<-surveyed // soon: nobody else is waited for
 	if err != nil {
 		s.finish(err)
 		return
 	}
 	s.begin(sess, phaseScan)
 	s.log.Info(s.connection() + " is operational after a restart of iscsid")
+	s.takeUp(s.ctx)
 	s.firstScan(!s.set.scan)
 	s.announce()
 	s.finish(s.serve())

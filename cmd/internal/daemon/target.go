@@ -32,11 +32,15 @@ func (r realSession) inquire(ctx context.Context, lun pdu.LUN) (unitInfo, error)
 	if err != nil {
 		return unitInfo{}, err
 	}
+	return infoOf(i), nil
+}
+
+func infoOf(i *initiator.LUNInfo) unitInfo {
 	return unitInfo{
 		present: i.Present(), kind: i.Type.String(), disk: i.IsDisk(),
 		vendor: i.Vendor, model: i.Product, revision: i.Revision,
 		serial: i.Identity.Serial, wwid: i.Identity.WWID, id: i.Identity,
-	}, nil
+	}
 }
 
 func (r realSession) open(ctx context.Context, lun pdu.LUN, info unitInfo, event func(uint32)) (volume, error) {
@@ -68,6 +72,11 @@ func (r realVolume) geometry() geometry {
 	}
 }
 
-func (r realVolume) stats() initiator.VolumeStats      { return r.Stats() }
+func (r realVolume) stats() initiator.VolumeStats { return r.Stats() }
+func (r realVolume) info() unitInfo {
+	i := r.Info()
+	return infoOf(&i)
+}
+
 func (r realVolume) refresh(ctx context.Context) error { return r.Refresh(ctx) }
 func (r realVolume) close()                            { _ = r.Close() } // has no error
