@@ -241,7 +241,8 @@ func TestRecoveryKeepsISIDAndReinstates(t *testing.T) {
 	if len(logins) != 2 || logins[0].ISID != logins[1].ISID || logins[1].TSIH != 0 {
 		t.Fatalf("logins %+v", logins)
 	}
-	if info := s.Info(); info.ISID != logins[0].ISID || info.State != initiator.StateLoggedIn || info.Recoveries != 1 || info.LastError == nil {
+	if info := s.Info(); info.ISID != logins[0].ISID || info.State != initiator.StateLoggedIn || info.Recoveries != 1 || info.LastError == nil ||
+		info.LastRecovery.IsZero() || info.Outage <= 0 || info.Attempts != 0 {
 		t.Errorf("info %+v", info)
 	}
 }

@@ -71,6 +71,7 @@ type Session struct {
 	lostAt       time.Duration
 	recoveries   uint64
 	lastRecovery time.Time
+	lastOutage   time.Duration
 	connected    time.Time
 	attempts     int
 }
@@ -231,8 +232,12 @@ func (s *Session) Info() Info {
 		LastError:      s.lastErr,
 		LastRecovery:   s.lastRecovery,
 		Attempts:       s.attempts,
+		Outage:         s.lastOutage,
 		Queued:         s.queue.n + s.guards.parked,
 		InFlight:       s.slots.inUse(),
+	}
+	if s.state == StateReconnecting || s.state == StateFailed {
+		i.Outage = s.now() - s.lostAt
 	}
 	if s.conn != nil {
 		i.LocalAddr, i.RemoteAddr = s.conn.nc.LocalAddr(), s.conn.nc.RemoteAddr()

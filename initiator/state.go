@@ -125,10 +125,12 @@ type Info struct {
 	// Recoveries counts successful recoveries. LastError is why the
 	// connection was lost last, LastRecovery when the last recovery
 	// succeeded, Attempts how many attempts failed in the present outage.
+	// Outage is how long the present outage has lasted, or the last one did.
 	Recoveries   uint64
 	LastError    error
 	LastRecovery time.Time
 	Attempts     int
+	Outage       time.Duration
 
 	// Queued and InFlight count tasks.
 	Queued, InFlight int

@@ -293,7 +293,7 @@ func (s *Session) recovered(c *conn) (announce func()) {
 	attempts, outage := s.attempts+1, s.now()-s.lostAt
 	s.attempts = 0
 	s.recoveries++
-	s.lastRecovery = time.Now()
+	s.lastRecovery, s.lastOutage = time.Now(), outage
 	return func() {
 		s.log.Info("session is operational after recovery", "portal", c.portal.Address(), "attempts", attempts, "outage", outage.Round(time.Millisecond))
 		s.emit(Event{Type: EventRecovered, Portal: c.portal, Attempts: attempts, Outage: outage})

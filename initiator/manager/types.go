@@ -161,10 +161,18 @@ type Session struct {
 	Negotiated *Negotiated `json:"negotiated,omitempty"`
 	Devices    []Device    `json:"devices"`
 	// Record is the node record the session was made from, when asked for.
-	Record     Record    `json:"record,omitempty"`
-	Recoveries int       `json:"recoveries"`
-	LastError  string    `json:"last_error,omitempty"`
-	Created    time.Time `json:"created"`
+	Record Record `json:"record,omitempty"`
+	// Recoveries counts how often the connection was lost and made again since
+	// iscsid has the session, LastRecovery is when it was made again last, and
+	// LastError why it was lost last, or why the last login failed. Outage is how
+	// long the present outage has lasted, or the last one did, in seconds;
+	// FailedLogins counts the logins that failed in the present one.
+	Recoveries   int       `json:"recoveries"`
+	LastRecovery time.Time `json:"last_recovery,omitzero"`
+	LastError    string    `json:"last_error,omitempty"`
+	Outage       float64   `json:"outage,omitempty"`
+	FailedLogins int       `json:"failed_logins,omitempty"`
+	Created      time.Time `json:"created"`
 }
 
 // SessionQuery chooses what an answer about sessions contains. Each field is

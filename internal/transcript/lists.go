@@ -234,6 +234,7 @@ var Others = []string{
 	"Discovery needs no daemon, and makes up the initiator name where there is none; open-iscsi fails with 20 or 6.",
 	"A name or address that a target sends and that cannot be stored safely is left out and reported.",
 	"A login tells the portal group tag of a record that was made without one, and it is kept.",
+	"`-m session -P 3` and `-m host -P 4` end with a section `Recovery:` for a session whose connection was ever lost: the number of recoveries, the time of the last, why the connection was lost, and how long the outage lasted or has lasted.",
 	"`-u` also cancels logins that are going on; open-iscsi does not see them.",
 	"Leading logins work on the built-in interface, too.",
 	"A record in the database that cannot be read is reported and left out; open-iscsi prints no record at all.",

@@ -81,7 +81,7 @@ func TestRestartWaitsForTheTarget(t *testing.T) {
 	release <- &initiator.LoginError{Class: 2, Detail: 3} // not even this is final
 	<-begun
 	s, err := b.svc.Session(t.Context(), sid, control.SessionQuery{})
-	if err != nil || s.InternalState != "REOPEN" || s.Devices[0].State != "blocked" {
+	if err != nil || s.InternalState != "REOPEN" || s.Devices[0].State != "blocked" || s.FailedLogins != 1 || s.LastError == "" || s.Outage <= 0 {
 		t.Errorf("session %+v, %v", s, err)
 	}
 	_, err = b.svc.Login(t.Context(), &control.LoginRequest{Record: testRecord()})

@@ -94,6 +94,14 @@ type supervisor struct {
 	devices []control.Device
 	volumes []volume // of devices, by index; nil where none is open
 	claims  []*claim // devices that a safe logout holds
+	again   relogin  // valid in phaseRestore
+}
+
+// A relogin is how it stands with the login of a session to be taken up again.
+type relogin struct {
+	since  time.Time
+	failed int   // logins
+	err    error // of the last one
 }
 
 // What the session's events ask of the supervisor.
@@ -184,6 +192,8 @@ func (s *supervisor) restore(st *sessionState, surveyed <-chan struct{}) {
 func (s *supervisor) loginAgain() (session, error) {
 	cfg := s.set.config
 	cfg.LoginRetryWindow = 0
+	begin := time.Now()
+	s.tell(relogin{since: begin})
 	for n := 1; ; n++ {
 		sess, err := s.m.dial(s.ctx, cfg)
 		if err == nil {
@@ -192,6 +202,7 @@ func (s *supervisor) loginAgain() (session, error) {
 		if cause := context.Cause(s.ctx); cause != nil {
 			return nil, cause
 		}
+		s.tell(relogin{begin, n, err})
 		if cfg.ReopenMax > 0 && n >= cfg.ReopenMax {
 			return nil, err
 		}
@@ -204,6 +215,13 @@ func (s *supervisor) loginAgain() (session, error) {
 			return nil, context.Cause(s.ctx)
 		}
 	}
+}
+
+// tell makes how it stands with the login what listings show.
+func (s *supervisor) tell(r relogin) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.again = r
 }
 
 func (s *supervisor) begin(sess session, p phase) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
 	"github.com/goiscsi/goiscsi/initiator"
@@ -19,7 +20,7 @@ func (s *supervisor) connection() string {
 // login is not complete.
 func (s *supervisor) view(q control.SessionQuery) control.Session {
 	s.mu.Lock()
-	p, live, devices := s.phase, s.live, slices.Clone(s.devices)
+	p, live, devices, again := s.phase, s.live, slices.Clone(s.devices), s.again
 	s.mu.Unlock()
 
 	c := &s.set.config
@@ -46,6 +47,10 @@ func (s *supervisor) view(q control.SessionQuery) control.Session {
 		v.ConnState, v.SessionState, v.InternalState = "IN LOGIN", "FREE", control.InternalNoChange
 		if p == phaseRestore {
 			v.ConnState, v.SessionState, v.InternalState = "TRANSPORT WAIT", "FAILED", "REOPEN"
+			v.Outage, v.FailedLogins = time.Since(again.since).Seconds(), again.failed
+			if again.err != nil {
+				v.LastError = again.err.Error()
+			}
 		}
 		return v
 	}
@@ -63,7 +68,8 @@ func (s *supervisor) view(q control.SessionQuery) control.Session {
 		v.ConnState, v.InternalState = "IN LOGOUT", "CLEANUP"
 	}
 	v.Negotiated = negotiatedView(&i.Negotiated)
-	v.Recoveries = int(i.Recoveries)
+	v.Recoveries, v.LastRecovery = int(i.Recoveries), i.LastRecovery
+	v.Outage, v.FailedLogins = i.Outage.Seconds(), i.Attempts
 	if i.LastError != nil {
 		v.LastError = i.LastError.Error()
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
 	"github.com/goiscsi/goiscsi/internal/portal"
@@ -74,6 +75,7 @@ func (c *command) printSessionTree(l []control.Session, parts treeParts) {
 		}
 		if parts.devices {
 			c.printDevices(s, parts)
+			c.printRecovery(s, parts)
 		}
 	}
 }
@@ -190,6 +192,29 @@ func (c *command) printDevices(s *control.Session, parts treeParts) {
 			c.printf("%s\t\t\tAttached nbd socket %s\t\tState: %s\n", parts.indent, d.Path, orUnknown(d.State))
 		}
 	}
+}
+
+// printRecovery tells of the outages of a session, which open-iscsi does not do.
+// One that never had any has no such section: its tree is open-iscsi's.
+func (c *command) printRecovery(s *control.Session, parts treeParts) {
+	if s.Recoveries == 0 && s.LastError == "" && s.InternalState != "REOPEN" {
+		return
+	}
+	c.section("Recovery:", 9, parts)
+	c.field(parts, "Recoveries", s.Recoveries)
+	last := "none"
+	if !s.LastRecovery.IsZero() {
+		last = s.LastRecovery.Local().Format(time.RFC3339)
+	}
+	c.field(parts, "Last Recovery", last)
+	c.field(parts, "Last Error", orEmpty(s.LastError))
+	which := "Last Outage"
+	if s.InternalState == "REOPEN" {
+		which = "Present Outage"
+		c.field(parts, "Failed Logins", s.FailedLogins)
+	}
+	outage := time.Duration(s.Outage * float64(time.Second))
+	c.field(parts, which, outage.Round(time.Millisecond))
 }
 
 // hostState returns the state of the SCSI host that the session stands for.
