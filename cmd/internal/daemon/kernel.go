@@ -197,6 +197,7 @@ func (a *kernelAttacher) attach(ctx context.Context, spec attachSpec, created fu
 		t.undo()
 		return nil, err
 	}
+	t.announce()
 	return t, nil
 }
 
@@ -319,6 +320,25 @@ func (t *kernelAttachment) offer(ctx context.Context) error {
 		t.a.log.Warn("queue is not tuned", "device", t.name(), "err", err)
 	}
 	return blockdev.Offer(ctx, t.a.sys, t.path(), t.a.log, t.wg.Go)
+}
+
+// announce has the kernel announce the device and its partitions once more. The
+// first event comes before sysfs shows whose device it is, so udev may have
+// found no properties for it; and multipathd, among others, never comes back
+// to a disk that had none when it was added.
+func (t *kernelAttachment) announce() {
+	dir := filepath.Join(t.a.sys, "block", t.name())
+	files, _ := filepath.Glob(filepath.Join(dir, t.name()+"p*", "uevent")) // the pattern is a good one
+	for _, file := range append([]string{filepath.Join(dir, "uevent")}, files...) {
+		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteString("add")
+			f.Close()
+		}
+		if err != nil {
+			t.a.log.Debug("device is not announced again", "err", err)
+		}
+	}
 }
 
 // undo removes the device after a failure.

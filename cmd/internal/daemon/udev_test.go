@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,5 +76,22 @@ func TestUdevFilesComeAndGoWithTheDevices(t *testing.T) {
 	b.logout(s.SID)
 	if now := files(); len(now) != 0 {
 		t.Errorf("files %q after the logout", now)
+	}
+}
+
+func TestDevicesAreAnnouncedWhenUdevCanKnowThem(t *testing.T) {
+	b := newBench(t, newFakeTarget(fakeDisk("naa.1", 1<<20)))
+	// The fake kernel's next device, with a partition that is found at once.
+	disk := filepath.Join(b.kern.sys, "block", "nbd0")
+	for _, dir := range []string{disk, filepath.Join(disk, "nbd0p1")} {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "uevent"), nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.login()
+	for _, file := range []string{"uevent", "nbd0p1/uevent"} {
+		if text, err := os.ReadFile(filepath.Join(disk, file)); err != nil || string(text) != "add" {
+			t.Errorf("%s got %q, %v", file, text, err)
+		}
 	}
 }
