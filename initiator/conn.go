@@ -19,6 +19,7 @@ type conn struct {
 	nc     net.Conn
 	src    *source
 	r      *pdu.Reader // the receiver's
+	tap    *tapPoint
 	q      sendQueue
 	params Params
 	portal Portal
@@ -66,6 +67,7 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 		nc:       t.nc,
 		src:      t.src,
 		r:        t.r,
+		tap:      t.tap,
 		params:   res.params,
 		portal:   portal,
 		failed:   make(chan struct{}),
@@ -74,7 +76,7 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 		maxCmdSN: res.maxCmdSN,
 		dirty:    make([]Completer, 0, 8),
 	}
-	c.q.init(t.nc, t.w, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
+	c.q.init(t.nc, t.w, t.tap, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
 	c.expStatSN.Store(res.expStatSN)
 	if c.params.ErrorRecoveryLevel > 0 {
 		c.responses = &responses{next: res.expStatSN}

@@ -14,6 +14,7 @@ import (
 type establisher struct {
 	dialer   dialer
 	timeouts Timeouts
+	tap      *tap         // of the session; nil: PDUs cannot be traced
 	request  loginRequest // portal and cmdSN apart
 	log      *slog.Logger
 
@@ -74,7 +75,7 @@ func (e *establisher) hop(ctx context.Context, at Portal, group int, connectTime
 		return nil, nil, err
 	}
 	e.state(ConnLoggingIn, at)
-	t := newTransport(nc)
+	t := newTransport(nc, e.tap.point(nc))
 	req := e.request
 	req.portal, req.portalGroup = at, group
 	var res *loginResult

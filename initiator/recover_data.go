@@ -85,7 +85,7 @@ func (c *conn) recoverDataIn(h *pdu.Header, d *pdu.DataIn) error {
 	if d.DataSN != sl.dataSN {
 		return c.missing(sl, d.DataSN, false)
 	}
-	if err := c.place(sl, d, h.DataSegmentLength()); err != nil {
+	if err := c.place(sl, d, h); err != nil {
 		if de := (*pdu.DigestError)(nil); errors.As(err, &de) {
 			c.rx.digest++
 			return c.missing(sl, d.DataSN, true)

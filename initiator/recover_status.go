@@ -141,6 +141,9 @@ func (c *conn) snack(p *pdu.SNACK) error {
 // false: the PDU is as good as lost (RFC 7143 section 7.8).
 func (c *conn) payload(h *pdu.Header) (data []byte, ok bool, err error) {
 	if data, err = c.r.Data(); err == nil {
+		if t := c.tap.trace(); t != nil {
+			c.tap.received(t, h, data)
+		}
 		return data, true, nil
 	}
 	if de := (*pdu.DigestError)(nil); !c.recovers() || !errors.As(err, &de) {

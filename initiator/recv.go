@@ -119,7 +119,7 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 		return withKind(ErrProtocol, &gapError{"DataSN", sl.dataSN, d.DataSN})
 	}
 	sl.dataSN++
-	if err := c.place(sl, d, h.DataSegmentLength()); err != nil {
+	if err := c.place(sl, d, h); err != nil {
 		return err
 	}
 	if !d.HasStatus {
@@ -134,10 +134,10 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 	return nil
 }
 
-// place reads the n bytes of a Data-In to where they belong in the task's buffer.
-func (c *conn) place(sl *slot, d *pdu.DataIn, n int) error {
+// place reads the data of a Data-In to where they belong in the task's buffer.
+func (c *conn) place(sl *slot, d *pdu.DataIn, h *pdu.Header) error {
 	t := sl.task
-	offset := int64(d.BufferOffset)
+	n, offset := h.DataSegmentLength(), int64(d.BufferOffset)
 	if offset+int64(n) > int64(len(t.DataIn)) {
 		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), len(t.DataIn)))
 	}
@@ -150,6 +150,9 @@ func (c *conn) place(sl *slot, d *pdu.DataIn, n int) error {
 			return readError(err)
 		}
 		sl.received += n
+	}
+	if tr := c.tap.trace(); tr != nil {
+		c.tap.received(tr, h, t.DataIn[offset:][:n])
 	}
 	if unordered && !sl.came.add(int(offset), int(offset)+n) {
 		return c.violate(sl, protocolErrorf("data at %d that came before, or in too many pieces", offset))
@@ -266,6 +269,9 @@ func (c *conn) onR2T(h *pdu.Header) error {
 	r := &c.r2t
 	if err := r.Decode(h, nil); err != nil {
 		return withKind(ErrProtocol, err)
+	}
+	if t := c.tap.trace(); t != nil {
+		c.tap.received(t, h, nil)
 	}
 	c.updateWindow(h)
 	sl, aborting, err := c.slotOf(r.InitiatorTaskTag)

@@ -28,6 +28,7 @@ const (
 type sendQueue struct {
 	nc     net.Conn
 	vector *vectorWriter // nil: no non-blocking write
+	tap    *tapPoint
 
 	mu      sync.Mutex
 	idle    sync.Cond   // on mu: flushing became false
@@ -61,8 +62,8 @@ type sendQueue struct {
 	out pdu.DataOut
 }
 
-func (q *sendQueue) init(nc net.Conn, first *pdu.Writer, headerDigest, dataDigest bool) {
-	q.nc = nc
+func (q *sendQueue) init(nc net.Conn, first *pdu.Writer, tap *tapPoint, headerDigest, dataDigest bool) {
+	q.nc, q.tap = nc, tap
 	q.vector = newVectorWriter(nc)
 	q.idle.L = &q.mu
 	q.pending, q.active = first, pdu.NewWriter(nc)
@@ -74,7 +75,11 @@ func (q *sendQueue) init(nc net.Conn, first *pdu.Writer, headerDigest, dataDiges
 // append adds a PDU and returns the number of its batch. The caller holds mu.
 // The error, a *pdu.FormatError, leaves the queue as it was.
 func (q *sendQueue) append(p pdu.PDU) (uint64, error) {
-	return q.batch, q.pending.Append(p)
+	if err := q.pending.Append(p); err != nil {
+		return q.batch, err
+	}
+	q.tap.sent(p)
+	return q.batch, nil
 }
 
 // post adds a PDU that comes alone.

@@ -28,6 +28,7 @@ type Session struct {
 	done      chan struct{} // closed by the supervisor as its last deed
 
 	live atomic.Pointer[conn] // conn, for Kick
+	tap  *tap                 // for Trace
 
 	leave     chan struct{} // capacity 1: leaving was set
 	watchWake chan struct{} // capacity 1: the watcher should look at nextWake
@@ -110,6 +111,7 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 func newSession(cfg Config) *Session {
 	s := &Session{
 		cfg:       cfg,
+		tap:       new(tap),
 		log:       cfg.Logger.With("target", cfg.Target),
 		epoch:     time.Now(),
 		done:      make(chan struct{}),
@@ -125,6 +127,7 @@ func newSession(cfg Config) *Session {
 	s.est = &establisher{
 		dialer:   dialer{tcp: cfg.TCP, hook: cfg.Dial},
 		timeouts: cfg.Timeouts,
+		tap:      s.tap,
 		log:      s.log,
 		home:     cfg.Portal,
 		request: loginRequest{

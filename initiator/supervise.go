@@ -324,4 +324,5 @@ func (s *Session) end() {
 	s.log.Info("session is closed")
 	s.emit(Event{Type: EventClosed, Err: cause})
 	close(s.done)
+	s.tap.end() // after done, at which Trace looks
 }

@@ -24,18 +24,20 @@ type transport struct {
 	src *source
 	r   *pdu.Reader
 	w   *pdu.Writer
+	tap *tapPoint
 
 	resp pdu.LoginResponse
 	pdus uint64 // Login requests sent
 }
 
-func newTransport(nc net.Conn) *transport {
+func newTransport(nc net.Conn, tap *tapPoint) *transport {
 	src := &source{nc: nc, vector: newVectorReader(nc)}
 	return &transport{
 		nc:  nc,
 		src: src,
 		r:   pdu.NewReader(src, readBuffer),
 		w:   pdu.NewWriter(nc),
+		tap: tap,
 	}
 }
 
@@ -160,6 +162,9 @@ func (t *transport) loginRoundTrip(req *pdu.LoginRequest) (*pdu.LoginResponse, e
 	if err != nil {
 		return nil, readError(err)
 	}
+	if tr := t.tap.trace(); tr != nil {
+		t.tap.received(tr, h, data)
+	}
 	switch h.Opcode() {
 	case pdu.OpLoginResponse:
 		if err := t.resp.Decode(h, data); err != nil {
@@ -181,6 +186,7 @@ func (t *transport) send(p pdu.PDU) error {
 	if err := t.w.Append(p); err != nil {
 		return err
 	}
+	t.tap.sent(p)
 	if err := t.w.Flush(); err != nil {
 		return transportError(err)
 	}

@@ -2,14 +2,14 @@
 #
 # To be sourced, or put into /usr/share/bash-completion/completions/iscsiadm.
 
-# _iscsiadm_letters prints the letters of the options that a mode takes; the
-# letter 0 stands for --json.
+# _iscsiadm_letters prints the letters of the options that a mode takes; digits
+# stand for options that have none.
 _iscsiadm_letters() {
 	case $1 in
 	discovery) echo DSIPdmntplov0 ;;
 	discoverydb) echo DSIPdmntplov0 ;;
 	node) echo RsPIdmlSonvupTULW0 ;;
-	session) echo PiRdrmusonSv0 ;;
+	session) echo PiRdrmusonSv0123 ;;
 	host) echo CHdmPotnvxA0 ;;
 	iface) echo HIdnvmPoCabci0 ;;
 	fw) echo dmlWnv0 ;;
@@ -53,6 +53,9 @@ _iscsiadm_long() {
 	A) echo --portal_type ;;
 	W) echo --no_wait ;;
 	0) echo --json ;;
+	1) echo --watch ;;
+	2) echo --trace ;;
+	3) echo --duration ;;
 	esac
 }
 
@@ -115,7 +118,7 @@ _iscsiadm() {
 		candidates=
 		for ((i = 0; i < ${#letters}; i++)); do
 			candidates+=" $(_iscsiadm_long "${letters:i:1}")"
-			[[ ${letters:i:1} != 0 ]] && candidates+=" -${letters:i:1}"
+			[[ ${letters:i:1} != [0-9] ]] && candidates+=" -${letters:i:1}"
 		done
 	fi
 	# Not by compgen -W, which expands its words: names of targets come from

@@ -19,24 +19,24 @@ end
 
 # __iscsiadm_takes says whether the mode takes the option of a letter.
 function __iscsiadm_takes
-    set -l letters mkdhV
+    set -l letters mkdhV0
     switch (__iscsiadm_mode)
         case discovery
-            set letters DSIPdmntplov
+            set letters DSIPdmntplov0
         case discoverydb
-            set letters DSIPdmntplov
+            set letters DSIPdmntplov0
         case node
-            set letters RsPIdmlSonvupTULW
+            set letters RsPIdmlSonvupTULW0
         case session
-            set letters PiRdrmusonSv
+            set letters PiRdrmusonSv0123
         case host
-            set letters CHdmPotnvxA
+            set letters CHdmPotnvxA0
         case iface
-            set letters HIdnvmPoCabci
+            set letters HIdnvmPoCabci0
         case fw
-            set letters dmlWnv
+            set letters dmlWnv0
         case nodedb
-            set letters mdo
+            set letters mdo0
     end
     string match -q -- "*$argv[1]*" $letters
 end
@@ -99,4 +99,7 @@ complete -c iscsiadm -n '__iscsiadm_takes i' -s i -l interval -x -d 'time betwee
 complete -c iscsiadm -n '__iscsiadm_takes x' -s x -l index -x -d 'CHAP table or flashnode index'
 complete -c iscsiadm -n '__iscsiadm_takes A' -s A -l portal_type -x -a 'ipv4 ipv6' -d 'flashnode portal type'
 complete -c iscsiadm -n '__iscsiadm_takes W' -s W -l no_wait -d 'do not wait for logins'
-complete -c iscsiadm -l json -d 'print JSON'
+complete -c iscsiadm -n '__iscsiadm_takes 0' -l json -d 'print JSON'
+complete -c iscsiadm -n '__iscsiadm_takes 1' -l watch -d 'show statistics anew every --interval seconds'
+complete -c iscsiadm -n '__iscsiadm_takes 2' -l trace -r -F -d 'write the PDUs of a session to a file for Wireshark'
+complete -c iscsiadm -n '__iscsiadm_takes 3' -l duration -x -d 'how long to trace'

@@ -197,6 +197,20 @@ func (c *Client) Stats(ctx context.Context, sid int) (*Stats, error) {
 	return &s, nil
 }
 
+// Trace writes the session's PDUs to w as they are sent and received, in pcapng
+// format, until o.Duration is over, EndTrace is called, the session ends or ctx
+// does. Only in the last case is there an error, and the end of what w got missing.
+// Code 28 if the session is being traced already.
+func (c *Client) Trace(ctx context.Context, sid int, o TraceOptions, w io.Writer) (*TraceResult, error) {
+	return c.trace(ctx, sid, o, w)
+}
+
+// EndTrace ends the trace of a session, if there is one. It returns at once; Trace
+// returns when it has written what was recorded until then.
+func (c *Client) EndTrace(ctx context.Context, sid int) error {
+	return c.do(ctx, "end trace", http.MethodDelete, sessionPath(sid, "/trace"), nil, nil)
+}
+
 // Shutdown asks the daemon to end.
 func (c *Client) Shutdown(ctx context.Context) error {
 	return c.do(ctx, "shutdown", http.MethodPost, "/v1/shutdown", nil, nil)

@@ -256,6 +256,9 @@ func TestAccess(t *testing.T) {
 		{"others may list", &control.Peer{UID: other, GID: 1}, "GET", "/v1/sessions", 200},
 		{"others may not see records", &control.Peer{UID: other, GID: 1}, "GET", "/v1/sessions?record=1", 403},
 		{"others may not see secrets", &control.Peer{UID: other, GID: 1}, "GET", "/v1/sessions?secrets=1", 403},
+		{"others may not trace", &control.Peer{UID: other, GID: 1}, "GET", "/v1/sessions/5/trace", 403},
+		{"others may not end a trace", &control.Peer{UID: other, GID: 1}, "DELETE", "/v1/sessions/5/trace", 403},
+		{"root may trace", &control.Peer{UID: 0}, "GET", "/v1/sessions/5/trace", 404},
 		{"unknown peer may not log out", nil, "DELETE", "/v1/sessions/5", 403},
 		{"unknown peer may ask the version", nil, "GET", "/version", 200},
 	} {
@@ -270,6 +273,49 @@ func TestAccess(t *testing.T) {
 				t.Errorf("status %d, want %d: %s", w.Code, tc.want, w.Body)
 			}
 		})
+	}
+}
+
+// TestTraceIsStreamed: what is traced arrives before the trace ends, and EndTrace
+// ends it in order.
+func TestTraceIsStreamed(t *testing.T) {
+	d := &controltest.Daemon{PDUs: "some PDUs"}
+	c := client(t, controltest.Serve(t, d, control.Options{}), control.ClientOptions{Silence: 100 * time.Millisecond})
+	s, err := c.Login(t.Context(), &control.LoginRequest{Record: record("iqn.t")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	type ending struct {
+		res *control.TraceResult
+		err error
+	}
+	ended := make(chan ending, 1)
+	go func() {
+		res, err := c.Trace(t.Context(), s.SID, control.TraceOptions{}, w)
+		ended <- ending{res, err}
+	}()
+	b := make([]byte, len(d.PDUs))
+	if _, err := io.ReadFull(r, b); err != nil || string(b) != d.PDUs {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if err := c.EndTrace(t.Context(), s.SID); err != nil {
+		t.Fatal(err)
+	}
+	e := <-ended
+	if e.err != nil || *e.res != (control.TraceResult{PDUs: uint64(len(d.PDUs)), Dropped: 3}) {
+		t.Errorf("%+v, %v", e.res, e.err)
+	}
+	if res, err := c.Trace(t.Context(), s.SID, control.TraceOptions{Duration: time.Millisecond}, io.Discard); err != nil || res.PDUs == 0 {
+		t.Errorf("trace with a duration: %+v, %v", res, err)
+	}
+	if _, err := c.Trace(t.Context(), 99, control.TraceOptions{}, io.Discard); errcode.Of(err) != errcode.SessNotFound {
+		t.Errorf("no session: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(errors.New("enough")) })
+	if _, err := c.Trace(ctx, s.SID, control.TraceOptions{}, io.Discard); err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("cancelled: %v", err)
 	}
 }
 

@@ -34,6 +34,8 @@ func (s *Server) routes() {
 	s.handle("POST /v1/sessions/{sid}/luns/{lun}/rescan", accessAdmin, s.rescanLUN)
 	s.handle("DELETE /v1/sessions/{sid}/luns/{lun}", accessAdmin, s.removeLUN)
 	s.handle("GET /v1/sessions/{sid}/stats", accessRead, s.stats)
+	s.mux.HandleFunc("GET /v1/sessions/{sid}/trace", s.trace)
+	s.handle("DELETE /v1/sessions/{sid}/trace", accessAdmin, s.endTrace)
 	s.handle("POST /v1/shutdown", accessAdmin, s.shutdown)
 	if s.o.Metrics != nil {
 		s.mux.Handle("GET /metrics", s.o.Metrics)
@@ -44,16 +46,23 @@ func (s *Server) routes() {
 // handle registers h behind the check of credentials.
 func (s *Server) handle(pattern string, a access, h handler) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		if !s.allowed(r, a) {
-			p, _ := PeerFrom(r.Context())
-			s.o.Logger.Warn("control request refused", "method", r.Method, "path", r.URL.Path, "uid", p.UID, "pid", p.PID)
-			e := Errorf(errcode.Access, "user %d may not do this", p.UID)
-			e.Hint = "run the command as root"
-			writeError(w, e)
-			return
+		if s.admitted(w, r, a) {
+			s.answer(w, r, h)
 		}
-		s.answer(w, r, h)
 	})
+}
+
+// admitted reports whether the peer has the access, and tells it if not.
+func (s *Server) admitted(w http.ResponseWriter, r *http.Request, a access) bool {
+	if s.allowed(r, a) {
+		return true
+	}
+	p, _ := PeerFrom(r.Context())
+	s.o.Logger.Warn("control request refused", "method", r.Method, "path", r.URL.Path, "uid", p.UID, "pid", p.PID)
+	e := Errorf(errcode.Access, "user %d may not do this", p.UID)
+	e.Hint = "run the command as root"
+	writeError(w, e)
+	return false
 }
 
 // answer runs h and tells the client every Heartbeat that it is still alive.

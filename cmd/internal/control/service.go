@@ -1,6 +1,9 @@
 package control
 
-import "context"
+import (
+	"context"
+	"io"
+)
 
 // Service is what iscsid does for its clients. Its methods are called
 // concurrently. The context ends when the client goes away or the server
@@ -35,6 +38,12 @@ type Service interface {
 	RemoveLUN(ctx context.Context, sid int, lun uint64, safe bool) error
 	// Stats returns the counters of a session.
 	Stats(ctx context.Context, sid int) (*Stats, error)
+	// Trace writes the session's PDUs to w in pcapng format until o.Duration is
+	// over, EndTrace is called or the session ends. It writes something at once.
+	// Code 28 if the session is being traced already.
+	Trace(ctx context.Context, sid int, o TraceOptions, w io.Writer) (*TraceResult, error)
+	// EndTrace ends the trace of a session; none is no error.
+	EndTrace(ctx context.Context, sid int) error
 	// Initiator returns the initiator's name.
 	Initiator(ctx context.Context) (*Initiator, error)
 	// Shutdown asks the process to end. It returns at once.

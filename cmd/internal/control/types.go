@@ -39,6 +39,10 @@ type (
 	OpStats = manager.OpStats
 	// Bin is manager.Bin.
 	Bin = manager.Bin
+	// TraceOptions is manager.TraceOptions.
+	TraceOptions = manager.TraceOptions
+	// TraceResult is manager.TraceResult.
+	TraceResult = manager.TraceResult
 	// Error is manager.Error.
 	Error = manager.Error
 	// ConnError is manager.ConnError.

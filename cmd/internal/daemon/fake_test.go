@@ -190,6 +190,8 @@ func (s *fakeSession) end(reason error) {
 	}
 }
 
+func (s *fakeSession) trace() (*initiator.Trace, error) { return nil, initiator.ErrTraced }
+
 func (s *fakeSession) done() <-chan struct{} { return s.ended }
 
 func (s *fakeSession) err() error {

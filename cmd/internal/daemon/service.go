@@ -21,7 +21,8 @@ type service struct {
 	safe     bool                     // iscsid.safe_logout
 	shutdown context.CancelFunc
 
-	wg sync.WaitGroup // the supervisors' goroutines
+	wg      sync.WaitGroup // the supervisors' goroutines
+	tracing sync.Map       // sid → *initiator.Trace
 }
 
 var _ control.Service = (*service)(nil)

@@ -13,6 +13,7 @@ import (
 type session interface {
 	info() initiator.Info
 	stats() initiator.Stats
+	trace() (*initiator.Trace, error)
 	luns(ctx context.Context) ([]pdu.LUN, error)
 	inquire(ctx context.Context, lun pdu.LUN) (unitInfo, error)
 	// open opens the disk that info describes, or with no identity in it whatever

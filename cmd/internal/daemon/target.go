@@ -21,6 +21,7 @@ type realSession struct{ s *initiator.Session }
 
 func (r realSession) info() initiator.Info                        { return r.s.Info() }
 func (r realSession) stats() initiator.Stats                      { return r.s.Stats() }
+func (r realSession) trace() (*initiator.Trace, error)            { return r.s.Trace(initiator.TraceOptions{}) }
 func (r realSession) luns(ctx context.Context) ([]pdu.LUN, error) { return r.s.LUNs(ctx) }
 func (r realSession) logout(ctx context.Context) error            { return r.s.Logout(ctx) }
 func (r realSession) close() error                                { return r.s.Close() }

@@ -41,6 +41,11 @@ type Env struct {
 	DiscoverISNS func(ctx context.Context, cfg ISNSConfig) ([]initiator.DiscoveredPortal, error)
 	// Resolver looks up host names.
 	Resolver nodedb.Resolver
+	// Terminal returns the width of the terminal that a stream is, 0 if it is none.
+	// nil when there are no terminals.
+	Terminal func(io.Writer) int
+	// Now is the time; nil is time.Now.
+	Now func() time.Time
 	// Sleep waits for d or until ctx ends.
 	Sleep func(ctx context.Context, d time.Duration) error
 }
@@ -55,7 +60,15 @@ type ISNSConfig struct {
 type App struct{ env Env }
 
 // New returns a command that will run in env.
-func New(env Env) *App { return &App{env: env} }
+func New(env Env) *App {
+	if env.Terminal == nil {
+		env.Terminal = func(io.Writer) int { return 0 }
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	return &App{env: env}
+}
 
 // program is the name that stands in every message, whatever the command was
 // called as.

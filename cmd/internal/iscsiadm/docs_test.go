@@ -70,16 +70,32 @@ func TestManualPageHasTheExitCodes(t *testing.T) {
 	}
 }
 
+// digits stand in the completions for options that have no letter.
+var digits = map[string]string{"json": "0", "watch": "1", "trace": "2", "duration": "3"}
+
+// withDigits returns the letters of a mode and the digits of the other options
+// that it takes.
+func withDigits(mode string) string {
+	letters := modes[mode]
+	for i := range options {
+		if o := &options[i]; o.Short == 0 && takes(mode, o) {
+			letters += digits[o.Long]
+		}
+	}
+	return letters
+}
+
 // TestCompletionsKnowTheModes looks for the letters of every mode, as one
 // word, below the mode's name.
 func TestCompletionsKnowTheModes(t *testing.T) {
 	for file, form := range map[string]string{
-		"iscsiadm.bash": "\t%s) echo %s0 ;;\n",
-		"_iscsiadm":     "\t%s) letters=%s0 ;;\n",
+		"iscsiadm.bash": "\t%s) echo %s ;;\n",
+		"_iscsiadm":     "\t%s) letters=%s ;;\n",
 		"iscsiadm.fish": "        case %s\n            set letters %s\n",
 	} {
 		text := readDoc(t, "completion", file)
-		for mode, letters := range modes {
+		for mode := range modes {
+			letters := withDigits(mode)
 			if want := fmt.Sprintf(form, mode, letters); !strings.Contains(text, want) {
 				t.Errorf("%s: mode %s does not have the options %s", file, mode, letters)
 			}
@@ -105,9 +121,13 @@ func TestCompletionsHaveEveryOption(t *testing.T) {
 			wantFish += "-x "
 		}
 		if o.Short == 0 {
-			wantBash = fmt.Sprintf("\t0) echo --%s ;;\n", o.Long)
-			wantZsh = fmt.Sprintf("\t0) specs+=('--%s[%s]') ;;", o.Long, o.Help)
-			wantFish = fmt.Sprintf("complete -c iscsiadm -l %s ", o.Long)
+			digit := digits[o.Long]
+			wantBash = fmt.Sprintf("\t%s) echo --%s ;;\n", digit, o.Long)
+			wantZsh = fmt.Sprintf("\t%s) specs+=('--%s[%s]') ;;", digit, o.Long, o.Help)
+			wantFish = fmt.Sprintf("complete -c iscsiadm -n '__iscsiadm_takes %s' -l %s ", digit, o.Long)
+			if arg {
+				wantZsh = fmt.Sprintf("\t%s) specs+=('--%s=[%s]:", digit, o.Long, o.Help)
+			}
 		}
 		for _, c := range []struct{ shell, text, want string }{{"bash", bash, wantBash}, {"zsh", zsh, wantZsh}, {"fish", fish, wantFish}} {
 			if !strings.Contains(c.text, c.want) {

@@ -43,10 +43,13 @@ var options = getopt.Table{
 	{Short: 'A', Long: "portal_type", Arg: "ipv4|ipv6", Help: "flashnode portal type"},
 	{Short: 'W', Long: "no_wait", Help: "do not wait for logins"},
 	{Long: "json", Help: "print JSON"},
+	{Long: "watch", Help: "show statistics anew every --interval seconds"},
+	{Long: "trace", Arg: "file", Help: "write the PDUs of a session to a file for Wireshark"},
+	{Long: "duration", Arg: "seconds", Help: "how long to trace"},
 }
 
-// modes holds, for every mode, the letters of the options that it takes. The
-// option --json, which has no letter, is taken everywhere.
+// modes holds, for every mode, the letters of the options that it takes. Of
+// options without a letter, session mode takes all, the others --json.
 var modes = map[string]string{
 	"discovery":   "DSIPdmntplov",
 	"discoverydb": "DSIPdmntplov",
@@ -63,5 +66,8 @@ const modeWords = "discovery, discoverydb, node, session, iface, host, fw, noded
 
 // takes reports whether mode accepts o.
 func takes(mode string, o *getopt.Option) bool {
-	return o.Short == 0 || strings.IndexByte(modes[mode], o.Short) >= 0
+	if o.Short == 0 {
+		return mode == "session" || o.Long == "json"
+	}
+	return strings.IndexByte(modes[mode], o.Short) >= 0
 }

@@ -34,6 +34,7 @@ func Main() int {
 		Discover:     initiator.Discover,
 		DiscoverISNS: queryISNS,
 		Resolver:     net.DefaultResolver,
+		Terminal:     terminalWidth,
 		Sleep:        sleep,
 	}).Run(ctx)
 }

@@ -62,8 +62,11 @@ type request struct {
 	kill     *int
 	submode  string
 	pingTo   string
+	trace    string // file; empty: not given
+	duration int    // of the trace, seconds; 0: until ^C
+	interval int    // of --watch, seconds; 0: not given
 
-	login, logout, rescan, stats, show, discover, noWait, json bool
+	login, logout, rescan, stats, show, discover, noWait, json, watch bool
 
 	err error // the error of the setter that ended the parsing
 }
@@ -154,7 +157,22 @@ func (c *command) set(o *getopt.Option, value string) error {
 		return errDone
 	case "ip":
 		r.pingTo = value
-	case "packetsize", "count", "interval", "index", "portal_type":
+	case "watch":
+		r.watch = true
+	case "trace":
+		r.trace = value
+		if value == "" {
+			return c.fail(errcode.Inval, "--trace needs the name of a file, or - for standard output")
+		}
+	case "duration":
+		return c.number(&r.duration, "duration", value, 1)
+	case "interval":
+		// In session mode the time between two looks; elsewhere only adapters
+		// that do iSCSI in hardware have a use for it.
+		if c.hasMode("session") {
+			return c.number(&r.interval, "interval", value, 1)
+		}
+	case "packetsize", "count", "index", "portal_type":
 		// Only adapters that do iSCSI in hardware have use for these; the
 		// operations that need them say so.
 	}
@@ -197,6 +215,9 @@ func (c *command) setMode(mode string) error {
 			c.grammar(it.Err)
 			return c.notAllowed(mode, it.Err.Letter)
 		case !takes(mode, it.Option):
+			if it.Option.Short == 0 {
+				return c.fail(errcode.Inval, "%s mode: option '--%s' is not allowed/supported", mode, it.Option.Long)
+			}
 			return c.notAllowed(mode, it.Option.Short)
 		}
 	}

@@ -8,6 +8,9 @@ import (
 
 // sessionMode is -m session.
 func (c *command) sessionMode() error {
+	if err := c.checkLook(); err != nil {
+		return err
+	}
 	if c.req.sid > 0 {
 		return c.oneSession()
 	}
@@ -22,6 +25,9 @@ func (c *command) sessionMode() error {
 		sortAsListed(l)
 		if c.req.rescan {
 			return c.rescanSessions(l)
+		}
+		if c.req.watch && len(l) > 0 {
+			return c.watch(func() ([]control.Session, error) { return c.sessions(control.SessionQuery{}) })
 		}
 		return c.statsOf(l)
 	case c.req.logout && c.req.op != 0:
@@ -84,8 +90,18 @@ func (c *command) oneSession() error {
 	}
 	one := []control.Session{*s}
 	switch {
+	case c.req.trace != "":
+		return c.traceSession(s)
 	case c.req.rescan:
 		return c.rescanSessions(one)
+	case c.req.watch:
+		return c.watch(func() ([]control.Session, error) {
+			s, err := c.daemon().Session(c.ctx, c.req.sid, control.SessionQuery{})
+			if err != nil {
+				return nil, err
+			}
+			return []control.Session{*s}, nil
+		})
 	case c.req.stats:
 		return c.statsOf(one)
 	case c.req.logout && c.req.is(opNew):

@@ -3,6 +3,7 @@ package controltest
 
 import (
 	"context"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -38,11 +39,14 @@ type Daemon struct {
 	Scan func(s *control.Session, lun int64) error
 	// Name is the initiator's name.
 	Name string
+	// PDUs is what Trace writes.
+	PDUs string
 
 	mu       sync.Mutex // protects what follows
 	last     int
 	sessions map[int]*entry
 	stop     bool
+	tracing  chan struct{}  // not nil: a trace goes on; closed to end it
 	wg       sync.WaitGroup // logins that nobody waits for
 }
 
@@ -283,6 +287,52 @@ func (d *Daemon) Stats(_ context.Context, sid int) (*control.Stats, error) {
 		st = d.Counters(&s)
 	}
 	return &st, nil
+}
+
+// Trace implements control.Service: what is traced is PDUs, and then it waits for
+// EndTrace or the duration.
+func (d *Daemon) Trace(ctx context.Context, sid int, o control.TraceOptions, w io.Writer) (*control.TraceResult, error) {
+	if _, err := d.find(sid); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	if d.tracing != nil {
+		d.mu.Unlock()
+		return nil, control.NewError(errcode.Busy, "the session is being traced already")
+	}
+	end := make(chan struct{})
+	d.tracing = end
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.tracing = nil
+	}()
+	if _, err := w.Write([]byte(d.PDUs)); err != nil {
+		return nil, err
+	}
+	var over <-chan time.Time
+	if o.Duration > 0 {
+		over = time.After(o.Duration)
+	}
+	select {
+	case <-end:
+	case <-over:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return &control.TraceResult{PDUs: uint64(len(d.PDUs)), Dropped: 3}, nil
+}
+
+// EndTrace implements control.Service.
+func (d *Daemon) EndTrace(context.Context, int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tracing != nil {
+		close(d.tracing)
+		d.tracing = make(chan struct{})
+	}
+	return nil
 }
 
 // Initiator implements control.Service.

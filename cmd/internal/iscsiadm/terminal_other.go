@@ -1,0 +1,8 @@
+//go:build !linux
+
+package iscsiadm
+
+import "io"
+
+// terminalWidth is for Linux.
+func terminalWidth(io.Writer) int { return 0 }
