@@ -177,7 +177,7 @@ func TestDialErrors(t *testing.T) {
 		}, nil, initiator.ErrResolve, errcode.Trans},
 		{"closed in the login", nil, nil, func(r *rig) {
 			r.srv.Handle(pdu.OpLoginRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.CloseConn() })
-		}, initiator.ErrTransport, errcode.Login},
+		}, initiator.ErrHungUp, errcode.Login},
 		{"no answer to the login", nil, func(c *initiator.Config) { c.Timeouts.Login = 30 * time.Millisecond }, func(r *rig) {
 			r.srv.Handle(pdu.OpLoginRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.Drop() })
 		}, initiator.ErrTimeout, errcode.PDUTimeout},

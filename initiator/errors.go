@@ -52,6 +52,11 @@ var (
 	// ErrTransport: the connection could not be made or was lost.
 	ErrTransport error = &sentinel{"connection failure", errcode.Trans}
 
+	// ErrHungUp: the target ended the connection in order, between two PDUs. Such
+	// an error is an ErrTransport, too. It is no io.EOF: what was lost is not
+	// the end of anything that was read.
+	ErrHungUp error = &sentinel{"connection closed by the target", errcode.Trans}
+
 	// ErrResolve: the host name of a portal did not resolve. Such an error is
 	// an ErrTransport, too.
 	ErrResolve error = &sentinel{"host name does not resolve", errcode.Trans}

@@ -135,7 +135,7 @@ func readError(err error) error {
 	case errors.As(err, &digest):
 		return withKind(ErrTransport, err)
 	case err == io.EOF:
-		return withKind(ErrTransport, errors.New("connection closed by the target"))
+		return withKind(ErrTransport, ErrHungUp)
 	}
 	return transportError(err)
 }

@@ -233,6 +233,7 @@ var Others = []string{
 	"`-o new` that finds no record to bind to another interface ends with 21; open-iscsi prints half a line and ends with 0.",
 	"Discovery needs no daemon, and makes up the initiator name where there is none; open-iscsi fails with 20 or 6.",
 	"A name or address that a target sends and that cannot be stored safely is left out and reported.",
+	"A login that is tried again until its time is up ends with what the target did last, 5 if it refused or closed; open-iscsi ends with 5, 8 or 11, as its timers happen to run out.",
 	"A login tells the portal group tag of a record that was made without one, and it is kept.",
 	"`-m session -P 3` and `-m host -P 4` end with a section `Recovery:` for a session whose connection was ever lost: the number of recoveries, the time of the last, why the connection was lost, and how long the outage lasted or has lasted.",
 	"`-u` also cancels logins that are going on; open-iscsi does not see them.",

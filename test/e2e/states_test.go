@@ -35,19 +35,6 @@ func with(args []string, more ...string) []string {
 	return append(args[:len(args):len(args)], more...)
 }
 
-// eventually asks until cond holds or the test has waited for too long.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	for !cond() {
-		select {
-		case <-deadline:
-			t.Fatalf("%s: not within 30 seconds", what)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
 // receive waits for a value.
 func receive(t *testing.T, what string, c <-chan struct{}) {
 	t.Helper()
@@ -116,7 +103,7 @@ func TestNoWait(t *testing.T) {
 		t.Errorf("a second login while the first goes on: exit status %d, want 15\n%s", r.Code, r)
 	}
 	resume()
-	eventually(t, "the session is there", func() bool { return len(sessionStates(t, h)) == 1 })
+	lab.Eventually(t, "the session is there", func() bool { return len(sessionStates(t, h)) == 1 })
 	h.Must(with(node, "-u")...)
 	h.Check(noSessions, "-m", "session")
 }
@@ -185,7 +172,7 @@ func TestLogoutInEveryState(t *testing.T) {
 		h.Must(with(node, "-l")...)
 		srv.StopListening()
 		srv.ResetConnections()
-		eventually(t, "the session has noticed", func() bool {
+		lab.Eventually(t, "the session has noticed", func() bool {
 			s := sessionStates(t, h)
 			return len(s) == 1 && s[0] != "LOGGED_IN"
 		})

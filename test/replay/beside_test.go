@@ -46,8 +46,7 @@ func besides(t *testing.T, h *lab.Host, commands []string) {
 	t.Cleanup(func() {
 		h.Shell("rm -rf /etc/iscsi/nodes /etc/iscsi/send_targets /etc/iscsi/isns /etc/iscsi/static /etc/iscsi/ifaces")
 	})
-	ours := "PATH=" + os.Getenv("GOISCSI_BIN") + ":" + os.Getenv("PATH")
-	theirs := "PATH=/usr/sbin:/sbin:/usr/bin:/bin"
+	ours, theirs := paths()
 	us, them := side{path: ours}, side{path: theirs}
 	for _, line := range commands {
 		line = "iscsiadm " + line
@@ -62,6 +61,11 @@ func besides(t *testing.T, h *lab.Host, commands []string) {
 		}
 	}
 	t.Logf("%d commands: %v for open-iscsi, %v for ours", len(commands), them.took, us.took)
+}
+
+// paths are where a shell finds our iscsiadm, and open-iscsi's.
+func paths() (ours, theirs string) {
+	return "PATH=" + os.Getenv("GOISCSI_BIN") + ":" + os.Getenv("PATH"), "PATH=/usr/sbin:/sbin:/usr/bin:/bin"
 }
 
 // A side is one of the two programs.

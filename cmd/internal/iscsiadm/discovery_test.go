@@ -3,7 +3,6 @@ package iscsiadm_test
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -176,7 +175,9 @@ func TestDiscoveryFailures(t *testing.T) {
 		{"refused", dialError(syscall.ECONNREFUSED), retries("iscsiadm: cannot make connection to 127.0.0.1: Connection refused\n") + last + "iSCSI PDU timed out\n", 11},
 		{"no route", dialError(syscall.EHOSTUNREACH), retries("iscsiadm: cannot make connection to 127.0.0.1: No route to host\n") + last + "iSCSI PDU timed out\n", 11},
 		{"no answer to SYN", op("discover", initiator.ErrTimeout, initiator.ErrTransport, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}), retries("iscsiadm: connect to 127.0.0.1 timed out\n") + last + "iSCSI PDU timed out\n", 11},
-		{"closed", op("login", initiator.ErrTransport, io.ErrUnexpectedEOF),
+		{"closed", op("login", initiator.ErrTransport, initiator.ErrHungUp),
+			retries("iscsiadm: Connection to Discovery Address 127.0.0.1 closed\niscsiadm: Login I/O error, failed to receive a PDU\niscsiadm: retrying discovery login to 127.0.0.1\n") + last + "iSCSI PDU timed out\n", 11},
+		{"reset", op("login", initiator.ErrTransport, syscall.ECONNRESET),
 			retries("iscsiadm: Connection to Discovery Address 127.0.0.1 failed\niscsiadm: Login I/O error, failed to receive a PDU\niscsiadm: retrying discovery login to 127.0.0.1\n") + last + "iSCSI PDU timed out\n", 11},
 		{"no answer to login", op("login", initiator.ErrTimeout),
 			"iscsiadm: Login response timeout. Waited 15 seconds and did not get response PDU.\niscsiadm: discovery login to 127.0.0.1 failed, giving up 2\n" + last + "encountered non-retryable iSCSI login failure\n", 19},

@@ -195,8 +195,12 @@ func explain(err error, cfg initiator.DiscoveryConfig) failure {
 			fmt.Sprintf("discovery login to %s failed, giving up 2", host),
 		}}
 	case errors.Is(err, initiator.ErrTransport):
+		how := "failed"
+		if errors.Is(err, initiator.ErrHungUp) {
+			how = "closed"
+		}
 		return failure{again: true, lines: []string{
-			fmt.Sprintf("Connection to Discovery Address %s failed", host),
+			fmt.Sprintf("Connection to Discovery Address %s %s", host, how),
 			"Login I/O error, failed to receive a PDU",
 			"retrying discovery login to " + host,
 		}}
