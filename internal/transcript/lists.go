@@ -251,5 +251,7 @@ var Others = []string{
 	"An interface that does not exist is not found, with 6; open-iscsi names the file that it could not open, with 6.",
 	"An interface with an IPv6 address can be shown; open-iscsi 2.1.8 cannot read the file that it wrote.",
 	"Numbers are shown as they were stored; open-iscsi cuts `queue_depth` and `cmds_max` to 16 bits when it shows them.",
+	"What is wrong with lines of iscsid.conf is said once a command; open-iscsi says it for each kind of record that it reads them for.",
+	"`iface.*` in iscsid.conf does not count; open-iscsi puts it into node records. `discovery.startup` counts; with open-iscsi it does not.",
 	"Without iscsid.conf new records have the values of the shipped one; open-iscsi's have those built in.",
 }

@@ -102,6 +102,7 @@ type command struct {
 	req   request
 	ctl   control.Service // nil until daemon makes it
 	conf  *nodedb.Config  // nil until config loads it
+	told  bool            // of what is wrong with it
 	db    *nodedb.DB      // nil until database makes it
 }
 

@@ -9,20 +9,30 @@ import (
 	"github.com/goiscsi/goiscsi/nodedb"
 )
 
-// config returns what iscsid.conf says. Lines that it ignores are reported
-// the first time.
+// config returns what iscsid.conf says of the programs themselves.
 func (c *command) config() (*nodedb.Config, error) {
 	if c.conf == nil {
 		conf, err := nodedb.LoadConfig(c.Paths.Config)
 		if err != nil {
 			return nil, err
 		}
-		for _, w := range conf.Warnings {
-			c.errorf("%s", oneLine(w))
-		}
 		c.conf = conf
 	}
 	return c.conf, nil
+}
+
+// defaults returns what iscsid.conf says of new records. Lines that it ignores
+// are reported, once: they are of interest to nobody else.
+func (c *command) defaults() (*nodedb.Config, error) {
+	conf, err := c.config()
+	if err != nil || c.told {
+		return conf, err
+	}
+	c.told = true
+	for _, w := range conf.Warnings {
+		c.errorf("%s", oneLine(w))
+	}
+	return conf, nil
 }
 
 // database returns the node database. It is opened by each transaction.

@@ -130,7 +130,7 @@ func (c *command) discoveryIfaces() ([]*nodedb.Iface, error) {
 // logs in to it with -l.
 func (c *command) applyFound(key nodedb.DiscoveryKey, found []nodedb.Found, failedIfaces []string) error {
 	var res *nodedb.ApplyResult
-	conf, err := c.config()
+	conf, err := c.defaults()
 	if err != nil {
 		return err
 	}

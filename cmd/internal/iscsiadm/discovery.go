@@ -59,7 +59,7 @@ func (c *command) discoverAfresh(typ nodedb.DiscoveryType) error {
 	if err := c.discoveryOps(); err != nil {
 		return err
 	}
-	conf, err := c.config()
+	conf, err := c.defaults()
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (c *command) newDiscovery(key nodedb.DiscoveryKey) error {
 	if err := c.noJSON(); err != nil {
 		return err
 	}
-	conf, err := c.config()
+	conf, err := c.defaults()
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (c *command) discoverByRecord() error {
 		return err
 	}
 	if d == nil {
-		conf, err := c.config()
+		conf, err := c.defaults()
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func (c *command) fwMode() error {
 	if err != nil {
 		return err
 	}
-	conf, err := c.config()
+	conf, err := c.defaults()
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (c *command) discoverFirmware() error {
 	if err != nil {
 		return err
 	}
-	conf, err := c.config()
+	conf, err := c.defaults()
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (c *command) newNodes(m nodedb.Match) error {
 	if err := c.noJSON(); err != nil {
 		return err
 	}
-	conf, err := c.config()
+	conf, err := c.defaults()
 	if err != nil {
 		return err
 	}
