@@ -54,7 +54,7 @@ func TestTrace(t *testing.T) {
 			_ = cmd.Wait()
 		}
 	}()
-	eventually(t, "the trace begins", func() bool {
+	lab.Eventually(t, "the trace begins", func() bool {
 		st, err := os.Stat(file)
 		return err == nil && st.Size() > 0
 	})
