@@ -47,6 +47,7 @@ func Main(args []string, stdout, stderr io.Writer, flusher error) int {
 			&cli.StringFlag{Name: "pid", Aliases: []string{"p"}, Usage: "use `FILE` instead of /run/iscsid.pid"},
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version"},
 		},
+		Commands: []*cli.Command{compatSysfsCommand(args, stderr)},
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {
 				fmt.Fprintf(stdout, "iscsid version %s\n", version.Version)
