@@ -70,6 +70,8 @@ func (d *volatileDisk) powerFails() {
 	clear(d.dirty)
 }
 
+// resize makes the disk larger or smaller, and leaves what its cache holds in the
+// part that stays as it is.
 func (d *volatileDisk) resize(size int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -77,7 +79,11 @@ func (d *volatileDisk) resize(size int) {
 	copy(now, d.now)
 	copy(stable, d.stable)
 	d.now, d.stable = now, stable
-	clear(d.dirty)
+	for i := range d.dirty {
+		if (i+1)*chunk > size {
+			delete(d.dirty, i)
+		}
+	}
 }
 
 // written returns how often it was written to.

@@ -176,6 +176,13 @@ func summary(all []time.Duration) (text string, p90 time.Duration) {
 	return fmt.Sprintf("%d: median %v, p90 %v, longest %v", len(all), at(50), at(90), all[len(all)-1].Round(time.Millisecond/10)), at(90)
 }
 
+// median is the middle of times.
+func median(all []time.Duration) time.Duration {
+	all = slices.Clone(all)
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
 // own starts our iscsi-target with one disk.
 func own(t *testing.T, h *lab.Host, flags ...string) *targets.Own {
 	t.Helper()

@@ -3,14 +3,14 @@
 package faults
 
 import (
+	"maps"
 	"math/rand/v2"
 	"os"
-	"testing"
+	"slices"
 	"time"
 
 	"github.com/goiscsi/goiscsi/test/faults/checker"
 	"github.com/goiscsi/goiscsi/test/faults/proxy"
-	"github.com/goiscsi/goiscsi/test/lab"
 )
 
 // soakTime is how long random faults go on: FAULTS is "full" or a duration.
@@ -24,38 +24,35 @@ func soakTime() time.Duration {
 	return 12 * time.Second
 }
 
-// soak has one fault after the other, at random, while checker c runs, and
-// wants that the daemon has not grown in the end. It begins to compare when
-// each fault had its turn: buffers and threads are made when first needed.
-func soak(t *testing.T, c *checker.Checker, daemon func() *lab.Daemon, faults map[string]func()) {
+// soak has one fault after the other, at random, while the checkers run, and wants
+// that nothing is lost and the daemon has not grown in the end. It begins to look
+// when each fault had its turn: buffers and threads are made when first needed.
+func (r *rig) soak(checkers []*checker.Checker, faults map[string]func()) {
+	t := r.t
 	t.Helper()
-	var names []string
-	for name := range faults {
-		names = append(names, name)
-	}
 	count := map[string]int{}
 	round := func(name string) {
 		pauseBetween()
 		count[name]++
 		faults[name]()
-		await(t, c)
+		for _, c := range checkers {
+			await(t, c)
+		}
 	}
+	names := slices.Sorted(maps.Keys(faults))
 	for _, name := range names {
 		round(name)
 	}
-	rss, files := daemon().StatusKiB("VmRSS"), descriptors(t, daemon().PID())
+	var seen []footprint
 	for begin := time.Now(); time.Since(begin) < soakTime(); {
 		round(names[rand.N(len(names))])
+		seen = append(seen, r.footprint())
 	}
-	verdict(t, c)
-	rssAfter, filesAfter := daemon().StatusKiB("VmRSS"), descriptors(t, daemon().PID())
-	t.Logf("%v; resident %d → %d KiB, descriptors %d → %d, threads %d", count, rss, rssAfter, files, filesAfter, daemon().StatusKiB("Threads"))
-	if filesAfter > files+2 {
-		t.Errorf("descriptors grew from %d to %d", files, filesAfter)
+	for _, c := range checkers {
+		verdict(t, c)
 	}
-	if rssAfter > 2*rss+16<<10 {
-		t.Errorf("the daemon grew from %d to %d KiB", rss, rssAfter)
-	}
+	t.Logf("%v", count)
+	notGrown(t, seen)
 }
 
 // networkFaults are those that a proxy makes.
