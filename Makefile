@@ -86,6 +86,11 @@ $(TOOLS)/guest:
 deb: build
 	@VERSION=$(VERSION) internal/packaging/debian/build bin dist
 
+## tarball: static binaries, units, rules and man pages for other systems, in dist/; GOARCH=arm64 VERSION=1.0 for another machine
+.PHONY: tarball
+tarball: build
+	@VERSION=$(VERSION) ARCH=$(GOARCH) internal/packaging/tarball bin dist
+
 ## fuzz: every fuzz target for FUZZTIME (default 3s)
 .PHONY: fuzz
 fuzz:

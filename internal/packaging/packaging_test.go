@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -127,7 +126,7 @@ func TestLoginIsBeforeRemoteMountsAndTakes15And21ForSuccess(t *testing.T) {
 // every program is where the package puts it.
 func TestUnitsHangTogether(t *testing.T) {
 	names := units(t)
-	build, err := os.ReadFile("debian/build")
+	build, err := os.ReadFile("stage")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +171,8 @@ func TestUnitsHangTogether(t *testing.T) {
 }
 
 func TestScriptsAreShell(t *testing.T) {
-	for _, name := range []string{"build", "preinst", "postinst", "prerm", "postrm"} {
-		if out, err := exec.Command("/bin/sh", "-n", filepath.Join("debian", name)).CombinedOutput(); err != nil {
+	for _, name := range []string{"stage", "tarball", "debian/build", "debian/preinst", "debian/postinst", "debian/prerm", "debian/postrm"} {
+		if out, err := exec.Command("/bin/sh", "-n", name).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
