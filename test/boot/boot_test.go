@@ -25,7 +25,7 @@ DefaultDependencies=no
 Before=iscsi.service network-online.target
 [Service]
 Type=exec
-ExecStart=/lab/bin/iscsi-target -p 127.0.0.1:3260 -T ` + target + ` -file /lab/disk1 -file /lab/disk2 -file /lab/disk3
+ExecStart=/lab/bin/iscsi-target -p 127.0.0.1:3260 -T ` + target + ` -file /lab/disk1 -file /lab/disk2 -file /lab/disk3 -T ` + bootTarget + ` -file /lab/disk5
 StandardOutput=append:/lab/target.log
 StandardError=inherit
 [Install]
@@ -34,6 +34,10 @@ UNIT
 systemctl enable target.service >/dev/null 2>&1
 iscsiadm -m node -o new -T ` + target + ` -p 127.0.0.1:3260 >/dev/null
 iscsiadm -m node -T ` + target + ` -p 127.0.0.1:3260 -o update -n node.startup -v automatic
+iscsiadm -m node -o new -T ` + bootTarget + ` -p 127.0.0.1:3260 >/dev/null
+iscsiadm -m node -T ` + bootTarget + ` -p 127.0.0.1:3260 -o update -n node.startup -v onboot
+mkdir -p /etc/systemd/system/iscsid.service.d
+printf '[Service]\nWatchdogSec=20\n' >/etc/systemd/system/iscsid.service.d/watchdog.conf
 mkdir -p /mnt/a /mnt/b /mnt/c
 cat >/etc/fstab <<'FSTAB'
 ` + byPath + `1 /mnt/a ext4 _netdev 0 2
@@ -52,6 +56,10 @@ for u in iscsid.socket iscsid.service iscsi.service open-iscsi.service mnt-a.mou
 	systemctl is-active --quiet $u || { systemctl status --no-pager $u || true; fail "$u is not active"; }
 done
 [ "$(systemctl is-enabled open-iscsi.service)" = alias ] || fail "open-iscsi.service is no alias"
+for t in ` + target + ` ` + bootTarget + `; do
+	iscsiadm -m session | grep -q " $t " || fail "no session with $t"
+done
+warnings=$(systemd-analyze verify --man=no iscsid.socket iscsid.service iscsi.service iscsi-init.service iscsi-shutdown.service 2>&1 | grep -i iscsi) && fail "$warnings"
 systemctl start mnt-b.mount
 findmnt -no SOURCE,TARGET /mnt/a; findmnt -no SOURCE,TARGET /mnt/b
 [ "$(pidof iscsid)" = "$(systemctl show -p MainPID --value iscsid)" ] || fail "pidof iscsid: $(pidof iscsid)"
@@ -73,6 +81,13 @@ done
 # A disk mounted by hand: no _netdev, no fstab.
 third=/dev/disk/by-id/scsi-$(udevadm info -q property -n ` + byPath + `3 | sed -n 's/^ID_SERIAL=//p')
 mount $third /mnt/c
+
+echo "-- a restart of the logins leaves disks in use alone, and takes 15 for success"
+number=$(iscsiadm -m session | grep " ` + target + ` ")
+systemctl restart iscsi || fail "iscsi.service: $(systemctl status --no-pager iscsi)"
+systemctl is-active --quiet iscsi mnt-a.mount || fail "iscsi.service or a mount is not active"
+[ "$(iscsiadm -m session | grep " ` + target + ` ")" = "$number" ] || fail "was $number, is $(iscsiadm -m session)"
+iscsiadm -m session | grep -q " ` + bootTarget + ` " || fail "no session of the onboot record"
 
 echo "-- consumers 23: nsenter, nothing in the environment"
 [ "$(env -i /usr/bin/nsenter --mount=/proc/1/ns/mnt --net=/proc/1/ns/net /sbin/iscsiadm -m session <&-)" = "$(iscsiadm -m session)" ] || fail nsenter
@@ -101,6 +116,12 @@ touch /run/enough; wait $writer
 [ "$(ls -d /sys/block/nbd*/pid | wc -l)" = "$devices" ] || fail "devices have come or gone"
 iscsiadm -m session
 [ "$(readlink -f ` + byPath + `2)" = $disk ] || fail "by-path link after the restart"
+
+echo "-- watchdog"
+beat() { systemctl show -p WatchdogTimestampMonotonic --value iscsid; }
+was=$(beat)
+for i in $(seq 60); do [ "$(beat)" = "$was" ] || break; sleep 1; done
+[ "$(beat)" != "$was" ] || fail "iscsid does not tell systemd that it is alive"
 journalctl -b --no-pager -u iscsid -p warning | grep -v '^-- ' || true
 
 echo "-- dirty pages"

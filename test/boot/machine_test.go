@@ -15,6 +15,9 @@ import (
 	"github.com/goiscsi/goiscsi/test/guest"
 )
 
+// bootTarget is logged in to by an onboot record.
+const bootTarget = "iqn.2026-11.com.example:onboot"
+
 const (
 	target = "iqn.2026-11.com.example:boot"
 	byPath = "/dev/disk/by-path/ip-127.0.0.1:3260-iscsi-" + target + "-lun-"
@@ -92,6 +95,7 @@ func makeDisks(t *testing.T, dir string) {
 	t.Helper()
 	shell(t, dir, `
 		for d in 1 3; do truncate -s 64M disk$d; mkfs.ext4 -q -F disk$d; done
+		truncate -s 8M disk5
 		truncate -s 64M disk2
 		printf 'label: gpt\nstart=2048\n' | sfdisk -q disk2
 		mkfs.ext4 -q -F -E offset=1048576 disk2 62M`)
