@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/goiscsi/goiscsi/initiator/iscsitest"
 	"github.com/goiscsi/goiscsi/initiator/scsi"
+	"github.com/goiscsi/goiscsi/pdu"
 	"github.com/goiscsi/goiscsi/test/lab"
 )
 
@@ -221,4 +223,40 @@ func TestInventoryChangeBringsUnitsAndTakesThemAway(t *testing.T) {
 	lab.Eventually(t, "the second unit", exists)
 	change(nil)
 	lab.Eventually(t, "the second unit to go", func() bool { return !exists() })
+}
+
+// TestDiscardReachesTheTarget has blkdiscard free space at the target.
+func TestDiscardReachesTheTarget(t *testing.T) {
+	h, _, _, disk := oneLUN(t, &iscsitest.LUN{Store: iscsitest.NewMemStore(16 << 20), Thin: true, WriteCache: true})
+	h.Shell("dd if=/dev/urandom of=" + disk + " bs=1M count=4 oflag=direct status=none")
+	h.Shell("blkdiscard -o 1048576 -l 1048576 " + disk)
+	// Four megabytes, of which the second is zeroes and no other is.
+	for i, want := range []bool{false, true, false, false} {
+		n := strings.TrimSpace(h.Shell(fmt.Sprintf("dd if=%s bs=1M skip=%d count=1 iflag=direct status=none | tr -d '\\000' | wc -c", disk, i)))
+		if got := n == "0"; got != want {
+			t.Errorf("megabyte %d has %s bytes that are not zero", i, n)
+		}
+	}
+}
+
+// TestDiskBeyond32Bits reaches blocks that only the long commands address.
+func TestDiskBeyond32Bits(t *testing.T) {
+	const size = 5 << 40
+	h, _, srv, disk := oneLUN(t, &iscsitest.LUN{Store: iscsitest.NullStore(size)})
+	checkDevice(t, h, h.Disk(tutorialTarget, "1"), device{size: size, blockSize: 512})
+	var long atomic.Int32
+	srv.Handle(pdu.OpSCSICommand, func(_ *iscsitest.Conn, p pdu.PDU) iscsitest.Action {
+		cmd, err := scsi.ParseCommand(p.(*pdu.SCSICommand).CDB[:])
+		if err == nil && (cmd.Op == scsi.OpRead16 || cmd.Op == scsi.OpWrite16) && cmd.LBA == (size-page)/512 {
+			long.Add(1)
+		}
+		return iscsitest.Pass()
+	})
+	d := openDirect(t, disk)
+	if err := errors.Join(d.write(size-page), d.read(size-page)); err != nil {
+		t.Error(err)
+	}
+	if n := long.Load(); n != 2 {
+		t.Errorf("%d long commands, want 2", n)
+	}
 }

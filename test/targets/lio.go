@@ -111,6 +111,12 @@ func (l *LIO) Param(name, key, value string) {
 	l.write("iscsi/"+name+"/tpgt_1/param/"+key, value)
 }
 
+// Attrib sets an attribute of a LUN of the first target, such as emulate_tpu.
+func (l *LIO) Attrib(lun int, name, value string) {
+	l.t.Helper()
+	l.write(fmt.Sprintf("core/fileio_%d/disk/attrib/%s", lun, name), value)
+}
+
 // Sessions returns what the kernel says of the target's dynamic sessions.
 func (l *LIO) Sessions(name string) string {
 	b, _ := os.ReadFile(filepath.Join(l.root, "iscsi", name, "tpgt_1", "dynamic_sessions"))
