@@ -231,7 +231,8 @@ func fill(dir string, job Job) error {
 	return nil
 }
 
-// copyTree copies a file or a directory with all regular files below it.
+// copyTree copies a file or a directory with all regular files below it. Links are
+// followed.
 func copyTree(dst, src string) error {
 	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -246,6 +247,12 @@ func copyTree(dst, src string) error {
 		switch {
 		case err != nil:
 			return err
+		case info.IsDir() && d.Type()&fs.ModeSymlink != 0:
+			real, err := filepath.EvalSymlinks(path)
+			if err != nil {
+				return err
+			}
+			return copyTree(to, real)
 		case info.IsDir():
 			return os.MkdirAll(to, 0o755)
 		case info.Mode().IsRegular():

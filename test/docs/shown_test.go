@@ -1,0 +1,45 @@
+package docs
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/goiscsi/goiscsi/internal/docshell"
+)
+
+// root has README.md and docs/. testdata has links to them, because that is what
+// the guest gets to see.
+const root = "testdata"
+
+// inGuest are the programs whose commands are run in the guest.
+var inGuest = []string{"iscsiadm", "iscsid", "iscsi-target", "iscsi-iname", "curl", "mkfs.ext4", "mkdir"}
+
+// exceptions are the commands that are not run, with the reason; what they name
+// must exist. A value that begins with "file:" names a script or test that is run
+// and has the command's first words in it.
+var exceptions = map[string]string{
+	"iscsiadm -m session -s --watch":                                            "does not end by itself; see the tests of iscsiadm",
+	"iscsiadm -m session -r 1 -s --watch -i 5":                                  "does not end by itself; see the tests of iscsiadm",
+	"iscsiadm -m session -r 1 --trace session.pcapng --duration 30":             "takes 30 seconds; see the tests of iscsiadm",
+	"iscsiadm -m session -r 1 --trace - | wireshark -k -i -":                    "needs a display; see the tests of iscsiadm",
+	"unshare --mount sh -c 'mount --bind /run/iscsid/sys /sys && exec PROGRAM'": "PROGRAM is for the reader to fill in; test/e2e does so with several",
+	"test/bench/run -parts export -run 'one unit' -rounds 9":                    "needs a quiet machine for minutes",
+}
+
+// blocks returns the commands of all pages that stand in blocks of code.
+func blocks(t *testing.T) []docshell.Command {
+	t.Helper()
+	pages, err := docshell.Pages(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []docshell.Command
+	for _, page := range pages {
+		commands, err := docshell.Read(root, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, slices.DeleteFunc(commands, func(c docshell.Command) bool { return c.Inline })...)
+	}
+	return all
+}
