@@ -40,8 +40,8 @@ func (c *conn) onAsync(h *pdu.Header) error {
 		// answer to either.
 		s.requestLeave(c, time.Duration(m.Parameter3)*time.Second, m.Event.String())
 	case pdu.AsyncConnectionDrop, pdu.AsyncSessionDrop:
-		if m.Event == pdu.AsyncConnectionDrop && m.Parameter1 != c.cid {
-			return nil
+		if m.Event == pdu.AsyncConnectionDrop && int(m.Parameter1) >= len(c.group.conns) {
+			return nil // none of ours
 		}
 		return &dropError{
 			wait: time.Duration(m.Parameter2) * time.Second,

@@ -24,6 +24,10 @@ type conn struct {
 	params Params
 	portal Portal
 	cid    uint16
+	group  *group // the connections of the session, this one among them
+
+	keepalive keepalive // Session.mu protects it
+	begun     uint64    // highest batch of which a byte may have been sent; the supervisor's
 
 	// expStatSN is the next StatSN we expect. The receiver writes it, everybody
 	// who sends reads it.
@@ -77,6 +81,7 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 		dirty:    make([]Completer, 0, 8),
 	}
 	c.q.init(t.nc, t.w, t.tap, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
+	c.group = &group{conns: []*conn{c}}
 	c.expStatSN.Store(res.expStatSN)
 	if c.params.ErrorRecoveryLevel > 0 {
 		c.responses = &responses{next: res.expStatSN}
@@ -86,37 +91,49 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 	return c
 }
 
-// start starts the goroutines. What was appended before is sent.
+// start starts the goroutines of all connections of the session. What was appended
+// before is sent.
 func (c *conn) start() {
-	c.wg.Go(c.receive)
-	c.wg.Go(func() {
-		if err := c.q.run(c.failed, c.s.finishWritten); err != nil {
-			c.fail(err)
-		}
-	})
+	for _, p := range c.group.conns {
+		p.wg.Go(p.receive)
+		p.wg.Go(func() {
+			if err := p.q.run(p.failed, p.s.finishWritten); err != nil {
+				p.fail(err)
+			}
+		})
+	}
 	c.flush()
 }
 
-// fail ends the connection because of err. Only the first call has an effect.
-// It may be called from any goroutine and does not block.
+// fail ends the connection because of err, and with it the others of the session.
+// Only the first call has an effect. It may be called from any goroutine and does
+// not block.
 func (c *conn) fail(err error) {
+	first := false
 	c.once.Do(func() {
+		first = true
 		c.err = err
 		c.nc.Close() //nolint:errcheck // nothing to learn from it
 		close(c.failed)
 	})
+	if first {
+		c.failOthers(err)
+	}
 }
 
-// wait waits until nobody uses the connection, and with it the tasks' buffers,
-// any more. The connection has failed. It returns the highest batch of which a
-// byte may have been sent.
-func (c *conn) wait() (begun uint64) {
-	c.wg.Wait()
-	return c.q.shut(c.err)
+// wait waits until nobody uses the connections of the session, and with them the
+// tasks' buffers, any more. The leading one, c, has failed. The others are ended, if
+// they still live.
+func (c *conn) wait() {
+	for _, p := range c.group.conns {
+		p.fail(c.err)
+		p.wg.Wait()
+		p.begun = p.q.shut(p.err)
+	}
 }
 
-// flush sends what was appended. It does not block.
-func (c *conn) flush() {
+// write sends what was appended on this connection. It does not block.
+func (c *conn) write() {
 	if err := c.q.flush(); err != nil {
 		c.fail(err)
 	}

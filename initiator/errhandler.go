@@ -24,12 +24,13 @@ func (s *Session) startErrorHandler() {
 func (s *Session) handleErrors() {
 	for {
 		s.mu.Lock()
-		c, sl := s.conn, s.overdue()
-		if c == nil || sl == nil || s.ctx.Err() != nil {
+		sl := s.overdue()
+		if s.conn == nil || sl == nil || s.ctx.Err() != nil {
 			s.handling = false
 			s.mu.Unlock()
 			return
 		}
+		c := sl.conn
 		victim := victim{itt: sl.itt, cmdSN: sl.cmdSN, lun: sl.task.LUN}
 		sl.aborting = true
 		cause := sl.task.cause
@@ -195,6 +196,25 @@ func (s *Session) manage(ctx context.Context, c *conn, f tmf) error {
 	if r := p.(*pdu.TaskManagementResponse).Response; r != pdu.TaskFunctionComplete {
 		return &TMFError{Function: f.fn, Response: r}
 	}
+	return s.manageOthers(ctx, &f, sent)
+}
+
+// manageOthers finishes the tasks that a function has ended on other connections
+// than its own. What the target sent for them before it carried the function out
+// comes before its answer to a ping, behind which the receiver finishes them.
+func (s *Session) manageOthers(ctx context.Context, f *tmf, sent uint32) error {
+	s.mu.Lock()
+	var conns []*conn
+	if c := s.conn; c != nil && f.fn != pdu.TaskAbortTask && len(c.group.conns) > 1 {
+		conns = c.group.conns
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		_, err := s.request(ctx, c, pdu.OpNOPIn, func(c *conn, _ pdu.PDU) { s.ended(c, f, sent) }, s.ping)
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -204,7 +224,7 @@ func (s *Session) ended(c *conn, f *tmf, cmdSN uint32) {
 	var finished, back taskList
 	s.mu.Lock()
 	for _, sl := range s.inFlight() {
-		if !f.affects(sl, cmdSN) {
+		if sl.conn != c || !f.affects(sl, cmdSN) {
 			continue
 		}
 		c.settle(sl)

@@ -65,6 +65,22 @@ func (e *establisher) attempt(ctx context.Context, connectTimeout time.Duration)
 // hop connects to one portal and logs in there, to the portal group with the tag
 // given if it is known.
 func (e *establisher) hop(ctx context.Context, at Portal, group int, connectTimeout time.Duration) (*transport, *loginResult, error) {
+	req := e.request
+	req.portal, req.portalGroup = at, group
+	return e.logIn(ctx, req, connectTimeout)
+}
+
+// join makes a further connection of the session that res is about.
+func (e *establisher) join(ctx context.Context, at Portal, res *loginResult, cid uint16, connectTimeout time.Duration) (*transport, *loginResult, error) {
+	req := e.request
+	req.portal, req.portalGroup = at, res.tpgt
+	req.tsih, req.cid, req.session = res.tsih, cid, &res.params
+	return e.logIn(ctx, req, connectTimeout)
+}
+
+// logIn connects and logs in.
+func (e *establisher) logIn(ctx context.Context, req loginRequest, connectTimeout time.Duration) (*transport, *loginResult, error) {
+	at := req.portal
 	ctx, cancel := withTimeout(ctx, e.timeouts.Login)
 	defer cancel()
 	e.state(ConnConnecting, at)
@@ -76,8 +92,6 @@ func (e *establisher) hop(ctx context.Context, at Portal, group int, connectTime
 	}
 	e.state(ConnLoggingIn, at)
 	t := newTransport(nc, e.tap.point(nc))
-	req := e.request
-	req.portal, req.portalGroup = at, group
 	var res *loginResult
 	err = t.while(ctx, func() (err error) {
 		res, err = login(&timedWire{ctx, t, e.timeouts.Auth}, req)

@@ -65,12 +65,14 @@ type builder func(c *conn, tag, cmdSN uint32) pdu.PDU
 // connection.
 func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU), build builder) (pdu.PDU, error) {
 	s.mu.Lock()
-	if s.conn == nil || c != nil && s.conn != c {
+	if s.conn == nil || c != nil && s.conn != c.lead() {
 		err := s.refusal()
 		s.mu.Unlock()
 		return nil, err
 	}
-	c = s.conn
+	if c == nil {
+		c = s.conn
+	}
 	x := s.open(want, handle)
 	err := c.q.post(build(c, x.tag, s.win.next))
 	s.mu.Unlock()

@@ -23,7 +23,7 @@ type leaveRequest struct {
 // called by the receiver.
 func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
 	s.mu.Lock()
-	if s.leaving == nil || s.leaving.c != c {
+	if s.leaving == nil || s.leaving.c.lead() != c.lead() {
 		s.leaving = &leaveRequest{c: c, within: within, why: why}
 	}
 	s.mu.Unlock()
@@ -40,7 +40,7 @@ func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
 func (s *Session) takeLeave(c *conn) {
 	s.mu.Lock()
 	l := s.leaving
-	if l == nil || l.c != c || s.state != StateLoggedIn {
+	if l == nil || l.c.lead() != c || s.state != StateLoggedIn {
 		s.mu.Unlock()
 		return // of an earlier connection, or we are leaving for good
 	}
@@ -55,7 +55,7 @@ func (s *Session) takeLeave(c *conn) {
 
 	ctx, cancel = withTimeout(s.ctx, s.cfg.Timeouts.Logout)
 	defer cancel()
-	wait, err := s.sendLogout(ctx, c)
+	wait, err := s.sendLogout(ctx, l.c)
 	l.answered, l.wait = err == nil, wait
 	// The target may have closed the connection already.
 	c.fail(&dropError{wait: c.params.DefaultTime2Wait, text: "the target asked for it: " + l.why})
@@ -87,6 +87,7 @@ func (s *Session) waitDrained(ctx context.Context, c *conn, drained <-chan struc
 func (s *Session) sendLogout(ctx context.Context, c *conn) (time.Duration, error) {
 	p, err := s.request(ctx, c, pdu.OpLogoutResponse, nil, func(c *conn, tag, cmdSN uint32) pdu.PDU {
 		s.connState = ConnLoggingOut
+		c.group.leaving.Store(true)
 		s.stats.LogoutPDUs++
 		return &pdu.LogoutRequest{
 			Immediate:        true,

@@ -27,7 +27,9 @@ type loginRequest struct {
 	isid                 ISID
 	cmdSN                uint32
 	chap                 CHAP
-	portalGroup          int // the tag of the portal group that is to answer; see checkPortalGroup
+	tsih, cid            uint16  // of a further connection of a session; 0 else
+	session              *Params // what was agreed on for it
+	portalGroup          int     // the tag of the portal group that is to answer; see checkPortalGroup
 	params               Params
 }
 
@@ -84,6 +86,7 @@ type loginConversation struct {
 // those of the wire, and protocol violations.
 func login(wire loginWire, req loginRequest) (*loginResult, error) {
 	l := &loginConversation{req: req, wire: wire, neg: newNegotiation(req.params, req.discovery())}
+	l.neg.session = req.session
 	return l.run()
 }
 
@@ -106,7 +109,10 @@ func (l *loginConversation) run() (*loginResult, error) {
 	if err := l.neg.checkDigests(); err != nil {
 		return nil, err
 	}
-	if !l.req.discovery() && l.last.TSIH == 0 {
+	switch {
+	case l.req.session != nil && l.last.TSIH != l.req.tsih:
+		return nil, protocolErrorf("TSIH %d in a login to session %d", l.last.TSIH, l.req.tsih)
+	case !l.req.discovery() && l.last.TSIH == 0:
 		return nil, protocolErrorf("no TSIH in the final login response")
 	}
 	return &loginResult{
@@ -142,9 +148,11 @@ func (l *loginConversation) identity() []pdu.KeyValue {
 	if l.req.discovery() {
 		return append(kvs, pdu.KeyValue{Key: keySessionType, Value: "Discovery"})
 	}
-	return append(kvs,
-		pdu.KeyValue{Key: keyTargetName, Value: l.req.target},
-		pdu.KeyValue{Key: keySessionType, Value: "Normal"})
+	kvs = append(kvs, pdu.KeyValue{Key: keyTargetName, Value: l.req.target})
+	if l.req.session != nil {
+		return kvs // the type is known (RFC 7143 section 13.21, leading only)
+	}
+	return append(kvs, pdu.KeyValue{Key: keySessionType, Value: "Normal"})
 }
 
 // authenticate goes through the security stage.
@@ -306,7 +314,7 @@ func (l *loginConversation) send(req pdu.LoginRequest) (*pdu.LoginResponse, erro
 		return nil, protocolErrorf("login without end")
 	}
 	req.VersionMax, req.VersionMin = protocolDraft, protocolDraft
-	req.ISID = l.req.isid
+	req.ISID, req.TSIH, req.CID = l.req.isid, l.req.tsih, l.req.cid
 	req.InitiatorTaskTag = loginTaskTag
 	req.CmdSN = l.req.cmdSN
 	req.ExpStatSN = l.expStatSN

@@ -18,7 +18,6 @@ const (
 	resultAnd                // Yes if both say so
 	resultOr                 // Yes if one says so
 	resultList               // the target's pick, one of ours
-	resultSame               // nothing but what we offered will do
 	resultUpTo               // a number not above ours
 	resultNo                 // an obsolete option that nobody may want
 )
@@ -30,13 +29,16 @@ type keyRule struct {
 	min, max uint64 // of numbers
 	// normal: the key has no meaning in a discovery session.
 	normal bool
+	// conn: the key is about a connection; all others are negotiated for the
+	// session, by its leading connection.
+	conn bool
 }
 
 // operational are the negotiated keys in the order in which open-iscsi offers
 // them. MaxRecvDataSegmentLength, which each side declares for itself, follows.
 var operational = [...]keyRule{
-	{key: keyHeaderDigest, result: resultList},
-	{key: keyDataDigest, result: resultList},
+	{key: keyHeaderDigest, result: resultList, conn: true},
+	{key: keyDataDigest, result: resultList, conn: true},
 	{key: keyDefaultTime2Wait, result: resultMax, max: 3600},
 	{key: keyDefaultTime2Retain, result: resultMin, max: 3600},
 	{key: keyIFMarker, result: resultNo},
@@ -47,7 +49,7 @@ var operational = [...]keyRule{
 	{key: keyMaxBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
 	{key: keyFirstBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
 	{key: keyMaxOutstandingR2T, result: resultMin, min: 1, max: maxR2T, normal: true},
-	{key: keyMaxConnections, result: resultSame, min: 1, max: 65535, normal: true},
+	{key: keyMaxConnections, result: resultUpTo, min: 1, max: 65535, normal: true},
 	{key: keyDataPDUInOrder, result: resultOr, normal: true},
 	{key: keyDataSequenceInOrder, result: resultOr, normal: true},
 }
@@ -58,6 +60,7 @@ type negotiation struct {
 	answered  map[string]string // the outcome of what was answered
 	refused   map[string]string // the answer, where it was a refusal
 	discovery bool
+	session   *Params // what was agreed on for the session that the connection joins; nil: it makes one
 
 	own Params // what we offer
 
@@ -108,7 +111,7 @@ func (n *negotiation) value(key string) string {
 	case keyMaxOutstandingR2T:
 		return num(n.own.MaxOutstandingR2T)
 	case keyMaxConnections:
-		return "1"
+		return num(n.own.MaxConnections)
 	case keyDataPDUInOrder:
 		return pdu.FormatBool(!n.own.UnorderedPDUs)
 	case keyDataSequenceInOrder:
@@ -129,7 +132,7 @@ func digestList(list []Digest) string {
 func (n *negotiation) offers() []pdu.KeyValue {
 	var out []pdu.KeyValue
 	for _, r := range operational {
-		if r.normal && n.discovery {
+		if r.normal && n.discovery || !r.conn && n.session != nil {
 			continue
 		}
 		v := n.value(r.key)
@@ -310,10 +313,6 @@ func (r *keyRule) outcome(ours, theirs string) (string, error) {
 		if v, err := pdu.ParseNumber(theirs); err == nil && v >= r.min && v <= mine {
 			return pdu.FormatNumber(v), nil
 		}
-	case resultSame:
-		if v, err := pdu.ParseNumber(theirs); err == nil && pdu.FormatNumber(v) == ours {
-			return ours, nil
-		}
 	case resultNo:
 		if theirs == pdu.ValueNo {
 			return theirs, nil
@@ -331,6 +330,7 @@ var rfcDefaults = Params{
 	FirstBurstLength:   65536,
 	MaxBurstLength:     262144,
 	MaxOutstandingR2T:  1,
+	MaxConnections:     1,
 	DefaultTime2Wait:   2 * time.Second,
 	DefaultTime2Retain: 20 * time.Second,
 }
@@ -369,10 +369,16 @@ func (n *negotiation) finish() Params {
 	num(keyMaxBurstLength, func(v int) { p.MaxBurstLength = v })
 	num(keyFirstBurstLength, func(v int) { p.FirstBurstLength = v })
 	num(keyMaxOutstandingR2T, func(v int) { p.MaxOutstandingR2T = v })
+	num(keyMaxConnections, func(v int) { p.MaxConnections = v })
 	num(keyErrorRecoveryLevel, func(v int) { p.ErrorRecoveryLevel = v })
 	yes(keyDataPDUInOrder, func(v bool) { p.UnorderedPDUs = !v })
 	yes(keyDataSequenceInOrder, func(v bool) { p.UnorderedSequences = !v })
 	p.FirstBurstLength = min(p.FirstBurstLength, p.MaxBurstLength)
+	if n.session != nil {
+		own := p
+		p = *n.session
+		p.HeaderDigest, p.DataDigest = own.HeaderDigest, own.DataDigest
+	}
 
 	p.MaxRecvDataSegmentLength = n.own.MaxRecvDataSegmentLength
 	p.MaxXmitDataSegmentLength = n.targetMaxRecv

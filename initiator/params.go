@@ -36,6 +36,9 @@ const (
 	maxTime2 = 3600 * time.Second
 	// maxR2T is the largest MaxOutstandingR2T.
 	maxR2T = 65535
+	// maxConnections is the most connections that a session may have. More
+	// than that gains nothing.
+	maxConnections = 32
 	// maxRecoveryLevel is the highest ErrorRecoveryLevel that we know.
 	maxRecoveryLevel = 1
 )
@@ -93,6 +96,12 @@ type Params struct {
 	// or lost are sent again within the connection. 0 to 1.
 	ErrorRecoveryLevel int
 
+	// MaxConnections is how many connections the session shall have, 1 to 32;
+	// default 1. Commands are spread over them. The target may agree to fewer,
+	// and may refuse to take part in what it agreed to; Info tells how many there
+	// are. All go to the same portal.
+	MaxConnections int
+
 	// UnorderedPDUs and UnorderedSequences offer DataPDUInOrder=No and
 	// DataSequenceInOrder=No. Default: in order.
 	UnorderedPDUs, UnorderedSequences bool
@@ -136,6 +145,13 @@ func (p Params) withDefaults(log *slog.Logger) (Params, error) {
 	}
 	if p.DefaultTime2Wait == 0 {
 		p.DefaultTime2Wait = 2 * time.Second
+	}
+	if p.MaxConnections == 0 {
+		p.MaxConnections = 1
+	}
+	if n := min(max(p.MaxConnections, 1), maxConnections); n != p.MaxConnections {
+		log.Warn("value out of range", "parameter", "MaxConnections", "value", p.MaxConnections, "using", n)
+		p.MaxConnections = n
 	}
 	if p.ErrorRecoveryLevel < 0 || p.ErrorRecoveryLevel > maxRecoveryLevel {
 		level := min(max(p.ErrorRecoveryLevel, 0), maxRecoveryLevel)

@@ -42,7 +42,7 @@ func (s *Session) retryLost(c *conn, now time.Duration) time.Duration {
 	if w.at != 0 && w.expCmd == s.win.expCmd && pdu.SerialLess(w.expCmd, w.next) {
 		s.slots.each(func(sl *slot) {
 			if sl.state == slotSent && sl.cmdSN == w.expCmd && !sl.aborting {
-				s.retry(c, sl)
+				s.retry(sl.conn, sl)
 			}
 		})
 	}

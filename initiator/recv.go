@@ -61,6 +61,9 @@ func (c *conn) find(itt uint32) (*slot, error) {
 	if how == lookupUnknown {
 		return nil, protocolErrorf("unknown task tag %#08x", itt)
 	}
+	if s != nil && s.conn != c {
+		return nil, protocolErrorf("task tag %#08x on another connection than its command", itt)
+	}
 	return s, nil
 }
 

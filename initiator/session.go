@@ -42,7 +42,7 @@ type Session struct {
 	mu        sync.Mutex
 	state     SessionState
 	connState ConnState
-	conn      *conn // in full feature phase; nil otherwise
+	conn      *conn // the leading one, in full feature phase; nil otherwise
 	hold      bool  // nothing new is sent: a logout is near
 	win       window
 	slots     slotTable
@@ -59,10 +59,9 @@ type Session struct {
 	stats     Stats
 	octets    struct{ tx, rx uint64 } // of former connections
 
-	nextWake  time.Duration // when the watcher wakes by itself
-	failAt    time.Duration // when the recovery timeout is over; valid when reconnecting
-	keepalive keepalive
-	ackWatch  ackWatch
+	nextWake time.Duration // when the watcher wakes by itself
+	failAt   time.Duration // when the recovery timeout is over; valid when reconnecting
+	ackWatch ackWatch
 
 	// What Info tells.
 	result       loginResult // of the last login
@@ -243,6 +242,7 @@ func (s *Session) Info() Info {
 		i.Outage = s.now() - s.lostAt
 	}
 	if s.conn != nil {
+		i.Connections = len(s.conn.group.conns)
 		i.LocalAddr, i.RemoteAddr = s.conn.nc.LocalAddr(), s.conn.nc.RemoteAddr()
 	}
 	return i
@@ -254,9 +254,11 @@ func (s *Session) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.TxDataOctets, st.RxDataOctets = s.octets.tx, s.octets.rx
-	if c := s.conn; c != nil {
-		st.TxDataOctets += c.q.octets.Load()
-		st.RxDataOctets += c.src.octets.Load()
+	if s.conn != nil {
+		for _, c := range s.conn.group.conns {
+			st.TxDataOctets += c.q.octets.Load()
+			st.RxDataOctets += c.src.octets.Load()
+		}
 	}
 	return st
 }

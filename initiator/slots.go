@@ -36,6 +36,7 @@ type slot struct {
 	itt      uint32 // tag while in use; its generation grows with every use
 	cmdSN    uint32
 	task     *Task
+	conn     *conn // that the task keeps to
 
 	// Numbers of batches of the send queue.
 	cmdBatch  uint64 // the one with the command
@@ -93,7 +94,7 @@ func (t *slotTable) alloc(task *Task) *slot {
 // release frees a slot and returns its task.
 func (t *slotTable) release(s *slot) *Task {
 	task := s.task
-	s.state, s.task = slotFree, nil
+	s.state, s.task, s.conn = slotFree, nil, nil
 	t.free = append(t.free, s.index)
 	return task
 }

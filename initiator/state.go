@@ -106,8 +106,11 @@ type Info struct {
 	// Config.Portal.
 	TPGT int
 
-	// LocalAddr and RemoteAddr are those of the connection; nil when there
-	// is none.
+	// Connections is how many connections there are at the moment.
+	Connections int
+
+	// LocalAddr and RemoteAddr are those of the leading connection; nil when
+	// there is none.
 	LocalAddr, RemoteAddr net.Addr
 
 	// Negotiated are the parameters of the present or last connection.

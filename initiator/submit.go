@@ -30,7 +30,7 @@ func (s *Session) Submit(t *Task) {
 		s.wakeBy(t.deadline)
 	}
 	if c := s.conn; c != nil && s.queue.n == 0 && s.ready() {
-		s.issue(c, t)
+		s.issue(s.pick(c), t)
 		return
 	}
 	s.queue.pushBack(t)
@@ -72,14 +72,14 @@ func (s *Session) ready() bool {
 // dispatch sends tasks from the queue as far as possible. The caller holds mu
 // and has c flushed later.
 func (s *Session) dispatch(c *conn) {
-	if s.conn != c {
+	if s.conn != c.lead() {
 		return
 	}
 	for s.guards.probes.n > 0 && s.ready() {
-		s.issue(c, s.guards.probes.popFront())
+		s.issue(s.pick(c), s.guards.probes.popFront())
 	}
 	for s.queue.n > 0 && s.ready() {
-		s.issue(c, s.queue.popFront())
+		s.issue(s.pick(c), s.queue.popFront())
 	}
 }
 
@@ -87,7 +87,7 @@ func (s *Session) dispatch(c *conn) {
 // holds mu.
 func (s *Session) issue(c *conn, t *Task) {
 	sl := s.slots.alloc(t)
-	sl.cmdSN = s.win.take()
+	sl.conn, sl.cmdSN = c, s.win.take()
 	s.transmit(c, sl)
 }
 

@@ -57,13 +57,15 @@ func (s *Session) attempt(ctx context.Context, connectTimeout time.Duration) (*c
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if res.tpgt == UnknownTPGT {
 		res.tpgt = portal.TPGT
 	}
+	c := newConn(s, t, res, portal)
+	s.join(ctx, c, res, connectTimeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.result, s.portal = *res, portal
-	return newConn(s, t, res, portal), nil
+	return c, nil
 }
 
 // pause waits and returns the cause of the context's end if that came first.
@@ -96,7 +98,8 @@ func (s *Session) supervise(c *conn) {
 		case <-s.ctx.Done():
 			c.fail(context.Cause(s.ctx))
 		}
-		wait, again := s.disconnected(c, c.wait())
+		c.wait()
+		wait, again := s.disconnected(c)
 		if !again {
 			break
 		}
@@ -123,7 +126,7 @@ func (s *Session) resume(c *conn) {
 	}
 	s.connState = ConnLoggedIn
 	s.connected = time.Now()
-	s.keepalive, s.ackWatch = keepalive{}, ackWatch{}
+	s.ackWatch = ackWatch{}
 	s.hold = false
 	guards := s.bar()
 	for t := s.queue.head; t != nil; t = t.next {
@@ -138,10 +141,10 @@ func (s *Session) resume(c *conn) {
 	s.verifyAll(c, guards)
 }
 
-// disconnected sorts out the tasks that were in flight on a connection that has
-// ended, by the rules of docs/session.md. It returns how long to wait before the
+// disconnected sorts out the tasks that were in flight on connections that have
+// ended, of which c is the leading one, by the rules of docs/session.md. It returns how long to wait before the
 // next login, and false if there shall be none.
-func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again bool) {
+func (s *Session) disconnected(c *conn) (wait time.Duration, again bool) {
 	err := c.err
 	wait = c.params.DefaultTime2Wait
 	if drop := (*dropError)(nil); errors.As(err, &drop) {
@@ -149,14 +152,16 @@ func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again
 	}
 	var finished, back taskList
 	s.mu.Lock()
-	if l := s.leaving; l != nil && l.c == c && l.answered {
+	if l := s.leaving; l != nil && l.c.lead() == c && l.answered {
 		wait = l.wait
 	}
 	s.leaving = nil
 	s.conn = nil
 	s.live.Store(nil)
-	s.octets.tx += c.q.octets.Load()
-	s.octets.rx += c.src.octets.Load()
+	for _, p := range c.group.conns {
+		s.octets.tx += p.q.octets.Load()
+		s.octets.rx += p.src.octets.Load()
+	}
 	ending := s.state == StateLoggingOut || s.ctx.Err() != nil
 	for tag, x := range s.exchanges {
 		delete(s.exchanges, tag)
@@ -164,7 +169,7 @@ func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again
 	}
 	for _, sl := range s.inFlight() {
 		drained := sl.state == slotDraining
-		unsent := sl.cmdBatch > begun
+		unsent := sl.cmdBatch > sl.conn.begun
 		t := s.slots.release(sl)
 		t.begun = t.begun || !unsent
 		switch {
@@ -198,7 +203,9 @@ func (s *Session) disconnected(c *conn, begun uint64) (wait time.Duration, again
 	portal := s.portal
 	s.mu.Unlock()
 
-	close(c.gone)
+	for _, p := range c.group.conns {
+		close(p.gone)
+	}
 	giveBack(finished)
 	s.wakeWatcher()
 	if !ending {

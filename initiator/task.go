@@ -91,9 +91,9 @@ type Task struct {
 // A Completer receives finished tasks.
 //
 // The calls come from goroutines of the session, never from within Submit or
-// Kick. While a session is connected it is one goroutine; during recovery,
-// timeouts and the end of the session there may be two at a time, with
-// different tasks. They must not block, nor call Do, Logout or Close; they may
+// Kick. While a session is connected it is one goroutine for each of its
+// connections; during recovery, timeouts and the end of the session there may be
+// one more at a time, always with different tasks. They must not block, nor call Do, Logout or Close; they may
 // call Submit and Kick.
 type Completer interface {
 	// TaskDone gives back a finished task.

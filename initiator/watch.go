@@ -11,7 +11,7 @@ import (
 // never is a time on the session's clock that does not come.
 const never = time.Duration(math.MaxInt64)
 
-// A keepalive is the state of the pings on the present connection. Session.mu
+// A keepalive is the state of the pings on a connection. Session.mu
 // protects it.
 type keepalive struct {
 	pinged   bool
@@ -70,9 +70,14 @@ func (s *Session) tick() time.Duration {
 	var dead error
 	if c != nil {
 		next = min(next, s.checkDeadlines(now))
-		var at time.Duration
-		at, dead = s.keepAlive(c, now)
-		next = min(next, at, s.retryLost(c, now))
+		for _, p := range c.group.conns {
+			at, err := s.keepAlive(p, now)
+			next = min(next, at)
+			if err != nil {
+				dead = err
+			}
+		}
+		next = min(next, s.retryLost(c, now))
 	}
 	s.nextWake = next
 	outage := now - s.lostAt
@@ -132,7 +137,7 @@ func (s *Session) keepAlive(c *conn, now time.Duration) (time.Duration, error) {
 		return never, nil
 	}
 	interval, timeout = max(interval, time.Millisecond), max(timeout, time.Millisecond)
-	k := &s.keepalive
+	k := &c.keepalive
 	life := c.life()
 	if k.pinged && k.life != life {
 		k.pinged = false

@@ -112,6 +112,9 @@ type Params struct {
 	// of level 1 send again what a SNACK asks for, and have data that arrived
 	// damaged sent again.
 	ErrorRecoveryLevel uint32
+	// MaxConnections is how many connections a session may have, 1 to 65535; 0
+	// means 1. The loss of one is the end of all.
+	MaxConnections uint32
 	// AckData sets the A bit on the last Data-In of each sequence in sessions
 	// of level 1.
 	AckData bool
@@ -141,6 +144,7 @@ func (p *Params) setDefaults() {
 	def(&p.MaxBurstLength, pdu.MaxDataSegmentLength)
 	def(&p.FirstBurstLength, pdu.MaxDataSegmentLength)
 	def(&p.MaxOutstandingR2T, defaultMaxR2T)
+	def(&p.MaxConnections, 1)
 	def(&p.DefaultTime2Retain, defaultTime2Retain)
 }
 
@@ -158,6 +162,9 @@ func (c *Config) check() error {
 	}
 	if p.ErrorRecoveryLevel > 1 {
 		return fmt.Errorf("iscsitest: ErrorRecoveryLevel %d is not 0 or 1", p.ErrorRecoveryLevel)
+	}
+	if p.MaxConnections > 65535 {
+		return fmt.Errorf("iscsitest: MaxConnections %d is not between 1 and 65535", p.MaxConnections)
 	}
 	if p.MaxOutstandingR2T > 65535 {
 		return fmt.Errorf("iscsitest: MaxOutstandingR2T %d is not between 1 and 65535", p.MaxOutstandingR2T)

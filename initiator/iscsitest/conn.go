@@ -12,7 +12,7 @@ import (
 )
 
 // A phase is where a connection stands (RFC 7143 section 8.1.3, reduced to
-// what a target with one connection a session tells apart). It only goes
+// what this target tells apart). It only goes
 // upwards.
 type phase uint8
 
@@ -36,11 +36,12 @@ type Conn struct {
 	// done is closed when the connection ends.
 	done     chan struct{}
 	doneOnce sync.Once
-	uas      attentions
 
 	// mu guards everything below. It is held while a PDU is processed and
-	// while replies are flushed, never while reading.
-	mu    sync.Mutex
+	// while replies are flushed, never while reading. The connections of a
+	// session share it.
+	mu sharedLock
+	*common
 	phase phase
 	w     *pdu.Writer
 	arena arena
@@ -48,11 +49,6 @@ type Conn struct {
 	// Sequence numbers (RFC 7143 section 4.2.2).
 	statSN    uint32
 	expStatSN uint32 // highest acknowledged
-	expCmdSN  uint32
-	maxCmdSN  uint32 // as announced: never goes back
-	inflight  uint32 // commands received and not answered
-	gaps      bool   // a request was lost on purpose: CmdSN may have holes
-	held      map[uint32]heldPDU
 
 	nexus     nexus
 	tsih      uint16
@@ -62,6 +58,7 @@ type Conn struct {
 	target    *target
 	neg       Negotiated
 	login     *login
+	joins     *Conn // the leading connection of the session that the login is to join
 
 	tasks   map[uint32]*task  // writes waiting for data, by ITT
 	delayed map[uint32]*delay // requests held up by a handler, by ITT
@@ -86,11 +83,14 @@ type Conn struct {
 // A heldPDU is a request that came before its turn, and the unsolicited Data-Out
 // that belong to it.
 type heldPDU struct {
+	c    *Conn // on which it came
 	h    pdu.Header
 	data []byte
 	out  []heldPDU
 	// damaged: it is a Data-Out that arrived so.
 	damaged bool
+	// delay is what a handler wants done with it when its turn has come.
+	delay *Action
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *Conn {
@@ -102,11 +102,12 @@ func newConn(s *Server, nc net.Conn, id uint64) *Conn {
 		tasks:   map[uint32]*task{},
 		delayed: map[uint32]*delay{},
 		aborted: map[uint32]struct{}{},
-		held:    map[uint32]heldPDU{},
 		pings:   map[uint32]pdu.LUN{},
 		login:   &login{},
 		neg:     defaultNegotiated(),
 	}
+	c.common = &common{held: map[uint32]heldPDU{}, conns: []*Conn{c}}
+	c.mu.lock.Store(new(sync.Mutex))
 	c.r = pdu.NewReader(flushingReader{c}, readBuffer)
 	return c
 }
@@ -129,6 +130,7 @@ func (c *Conn) serve() {
 	err := c.loop()
 	c.end()
 	c.srv.forget(c)
+	c.endTogether()
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errEnd) && !errors.Is(err, net.ErrClosed) {
 		c.srv.logf("connection %d of %q: %v", c.id, c.nexus.initiator, err)
 	}
@@ -206,7 +208,7 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 	case turnIgnore:
 		return nil
 	case turnHold:
-		c.held[h.CmdSN()] = heldPDU{pdu.Header{BHS: h.BHS, AHS: append([]byte(nil), h.AHS...)}, append([]byte(nil), data...), nil, false}
+		c.held[h.CmdSN()] = heldPDU{c, pdu.Header{BHS: h.BHS, AHS: append([]byte(nil), h.AHS...)}, append([]byte(nil), data...), nil, false, nil}
 		return nil
 	}
 	if err := c.dispatch(h, data); err != nil {
@@ -219,16 +221,32 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 		}
 		delete(c.held, c.expCmdSN)
 		c.advance(&next.h)
-		if err := c.dispatch(&next.h, next.data); err != nil {
+		if err := next.c.takeTurn(&next); err != nil && next.c == c {
 			return err
-		}
-		for _, out := range next.out {
-			if err := c.dispatchHeld(&out); err != nil {
-				return err
-			}
+		} else if err != nil {
+			next.c.close()
 		}
 	}
 	return nil
+}
+
+// takeTurn executes a request that waited for its turn, perhaps on behalf of
+// another connection of the session, and then sends its replies.
+func (c *Conn) takeTurn(held *heldPDU) error {
+	if c.phase != phaseFull {
+		return nil
+	}
+	if held.delay != nil {
+		c.beginDelay(&held.h, held.data, *held.delay)
+	} else if err := c.dispatch(&held.h, held.data); err != nil {
+		return err
+	}
+	for _, out := range held.out {
+		if err := c.dispatchHeld(&out); err != nil {
+			return err
+		}
+	}
+	return c.flush()
 }
 
 // dispatchHeld is dispatch for a Data-Out that waited with its command.

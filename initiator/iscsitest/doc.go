@@ -9,8 +9,9 @@
 //	defer srv.Close()
 //	// log in to srv.Portal() …
 //
-// It is a whole target of RFC 7143 with one connection a session, and error
-// recovery level 1 where Params.ErrorRecoveryLevel allows it: login with CHAP, all negotiations, discovery, commands with
+// It is a whole target of RFC 7143, with several connections a session and error
+// recovery level 1 where Params.MaxConnections and Params.ErrorRecoveryLevel allow
+// them: login with CHAP, all negotiations, discovery, commands with
 // immediate, unsolicited and solicited data, task management, persistent
 // reservations, unit attentions. It serves real initiators too; the program
 // iscsi-target is this package with flags.
@@ -35,7 +36,7 @@
 //
 // One goroutine serves a connection: it reads PDUs, executes commands at once
 // and collects the replies, which it sends when there is nothing more to
-// read in memory. A lock of the connection lets methods of Server, and
+// read in memory. A lock of the session lets methods of Server, and
 // handlers' delays, in between two PDUs; no lock is held while reading. The
 // goroutines of a server end with Close, which waits for them. All methods of
 // Server and LUN may be called by any goroutine.

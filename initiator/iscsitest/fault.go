@@ -247,10 +247,20 @@ type delay struct {
 func (c *Conn) delay(h *pdu.Header, data []byte, a Action) error {
 	if c.phase == phaseFull {
 		c.checkExpStatSN(h)
-		if c.checkCmdSN(h) != turnNow {
+		switch c.checkCmdSN(h) {
+		case turnIgnore:
+			return nil
+		case turnHold:
+			c.held[h.CmdSN()] = heldPDU{c: c, h: *h, data: data, delay: &a}
 			return nil
 		}
 	}
+	c.beginDelay(h, data, a)
+	return nil
+}
+
+// beginDelay is delay for a request whose turn it is.
+func (c *Conn) beginDelay(h *pdu.Header, data []byte, a Action) {
 	d := &delay{h: h, data: data, lun: h.LUN(), gone: make(chan struct{})}
 	itt, isCommand := h.InitiatorTaskTag(), h.Opcode() == pdu.OpSCSICommand
 	if isCommand {
@@ -270,7 +280,6 @@ func (c *Conn) delay(h *pdu.Header, data []byte, a Action) error {
 			c.close()
 		}
 	})
-	return nil
 }
 
 // await waits for the end of a delay and reports whether it came by itself.

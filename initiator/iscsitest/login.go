@@ -246,14 +246,9 @@ func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyVal
 	if class, detail, ok := c.srv.takeRefusal(); ok {
 		return nil, &loginError{class, detail}
 	}
-	if req.TSIH != 0 {
-		// One connection a session: neither adding one nor reinstating it.
-		if c.srv.hasTSIH(req.TSIH) {
-			return nil, initiatorError(pdu.InitiatorErrorTooManyConnections)
-		}
-		return nil, initiatorError(pdu.InitiatorErrorNoSession)
-	}
 	switch st, ok := pdu.LookupText(kvs, keySessionType); {
+	case st == "Discovery" && req.TSIH != 0:
+		return nil, initiatorError(pdu.InitiatorErrorNoSession)
 	case st == "Discovery":
 		c.discovery = true
 		return nil, nil
@@ -277,6 +272,12 @@ func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyVal
 		return []pdu.KeyValue{{Key: keyTargetAddress, Value: addr}}, &loginError{pdu.LoginRedirection, detail}
 	}
 	c.nexus.target, c.nexus.tpgt = targetName, c.target.TPGT
+	if req.TSIH != 0 {
+		var e *loginError
+		if c.joins, e = c.joinable(req); e != nil {
+			return nil, e
+		}
+	}
 	answer := []pdu.KeyValue{{Key: keyTargetPortalGroupTag, Value: pdu.FormatNumber(uint64(c.target.TPGT))}}
 	if c.target.Alias != "" {
 		answer = append(answer, pdu.KeyValue{Key: keyTargetAlias, Value: c.target.Alias})
@@ -373,7 +374,11 @@ func (c *Conn) finishLogin(rsp *pdu.LoginResponse) error {
 	if c.neg.FirstBurstLength > c.neg.MaxBurstLength {
 		c.neg.FirstBurstLength = c.neg.MaxBurstLength
 	}
-	if old := c.srv.admit(c); old != nil {
+	if c.joins != nil {
+		if !c.join() {
+			return errEnd
+		}
+	} else if old := c.srv.admit(c); old != nil {
 		c.srv.logf("connection %d replaces connection %d of %q", c.id, old.id, c.nexus.initiator)
 		old.replaced()
 	}
@@ -396,7 +401,7 @@ func (c *Conn) finishLogin(rsp *pdu.LoginResponse) error {
 			return err
 		}
 	}
-	if c.srv.cfg.UnitAttention && !c.discovery {
+	if c.srv.cfg.UnitAttention && !c.discovery && c.joins == nil {
 		c.attentionAll(ascPowerOn)
 	}
 	c.srv.logf("connection %d: %q logged in to %q", c.id, c.nexus.initiator, c.nexus.target)
@@ -406,8 +411,10 @@ func (c *Conn) finishLogin(rsp *pdu.LoginResponse) error {
 // replaced ends a session that another one took the place of, and returns
 // when it executes nothing any more.
 func (c *Conn) replaced() {
-	c.close()
 	c.mu.Lock()
-	c.phase = phaseClosed
+	for _, o := range c.conns {
+		o.close()
+		o.phase = phaseClosed
+	}
 	c.mu.Unlock()
 }

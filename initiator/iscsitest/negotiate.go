@@ -49,6 +49,7 @@ type Negotiated struct {
 	DefaultTime2Retain       uint32
 	MaxOutstandingR2T        uint32
 	ErrorRecoveryLevel       uint32
+	MaxConnections           uint32
 }
 
 // defaultNegotiated are the values of keys that are not negotiated.
@@ -56,7 +57,7 @@ func defaultNegotiated() Negotiated {
 	return Negotiated{
 		InitialR2T: true, ImmediateData: true, MaxRecvDataSegmentLength: 8192,
 		MaxBurstLength: 262144, FirstBurstLength: 65536,
-		DefaultTime2Wait: 2, DefaultTime2Retain: 20, MaxOutstandingR2T: 1,
+		DefaultTime2Wait: 2, DefaultTime2Retain: 20, MaxOutstandingR2T: 1, MaxConnections: 1,
 	}
 }
 
@@ -107,7 +108,9 @@ var opKeys = []opKey{
 		set: func(n *Negotiated, v uint64) { n.HeaderDigest = v != 0 }},
 	{name: keyDataDigest, kind: kindDigest, digests: func(p *Params) []string { return p.DataDigest },
 		set: func(n *Negotiated, v uint64) { n.DataDigest = v != 0 }},
-	{name: keyMaxConnections, kind: kindMin, low: 1, high: 65535, normal: true, limit: constant(1), set: ignore},
+	{name: keyMaxConnections, kind: kindMin, low: 1, high: 65535, normal: true,
+		limit: func(p *Params) uint64 { return uint64(p.MaxConnections) },
+		set:   func(n *Negotiated, v uint64) { n.MaxConnections = uint32(v) }},
 	{name: keyInitialR2T, kind: kindOr, normal: true, limit: func(p *Params) uint64 { return truth(p.InitialR2T) },
 		set: func(n *Negotiated, v uint64) { n.InitialR2T = v != 0 }},
 	{name: keyImmediateData, kind: kindAnd, normal: true, limit: func(p *Params) uint64 { return truth(!p.NoImmediateData) },

@@ -133,13 +133,6 @@ func (s *Server) admit(c *Conn) (old *Conn) {
 	return old
 }
 
-// hasTSIH reports whether a session has the TSIH.
-func (s *Server) hasTSIH(tsih uint16) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.tsihs[tsih] != nil
-}
-
 // A SessionInfo describes a session in full feature phase.
 type SessionInfo struct {
 	Initiator, InitiatorAlias, Target string  // names, as the login had them
@@ -147,8 +140,10 @@ type SessionInfo struct {
 	TSIH                              uint16  // our part
 	Discovery                         bool    // a discovery session
 	Negotiated                        Negotiated
-	// Conn is the connection.
+	// Conn is the leading connection.
 	Conn *Conn
+	// CIDs are the connections' identifiers, in the order of their logins.
+	CIDs []uint16
 }
 
 // Sessions returns the sessions in full feature phase in the order of their
@@ -157,8 +152,13 @@ func (s *Server) Sessions() []SessionInfo {
 	var infos []SessionInfo
 	for _, c := range s.Conns() {
 		c.mu.Lock()
-		if c.phase == phaseFull {
+		if c.phase == phaseFull && c.joins == nil {
+			var cids []uint16
+			for _, o := range c.conns {
+				cids = append(cids, o.cid)
+			}
 			infos = append(infos, SessionInfo{
+				CIDs:      cids,
 				Initiator: c.nexus.initiator, InitiatorAlias: c.alias, Target: c.nexus.target,
 				ISID: c.nexus.isid, TSIH: c.tsih, Discovery: c.discovery, Negotiated: c.neg, Conn: c,
 			})

@@ -108,14 +108,16 @@ func (c *Conn) abortDelayed(itt uint32) {
 
 // abortUnit aborts this session's tasks on a unit, or on all with nil.
 func (c *Conn) abortUnit(l *LUN) {
-	for _, t := range c.tasks {
-		if l == nil || t.req.lun == l {
-			c.abort(t)
+	for _, o := range c.conns {
+		for _, t := range o.tasks {
+			if l == nil || t.req.lun == l {
+				o.abort(t)
+			}
 		}
-	}
-	for itt, d := range c.delayed {
-		if l == nil || c.target.lun(d.lun) == l {
-			c.abortDelayed(itt)
+		for itt, d := range o.delayed {
+			if l == nil || o.target.lun(d.lun) == l {
+				o.abortDelayed(itt)
+			}
 		}
 	}
 }

@@ -160,7 +160,7 @@ func (c *Conn) dataOutArrived(h *pdu.Header, p *pdu.DataOut) error {
 	t := c.tasks[p.InitiatorTaskTag]
 	if t == nil {
 		if d := c.delayed[p.InitiatorTaskTag]; d != nil {
-			d.queued = append(d.queued, heldPDU{pdu.Header{BHS: h.BHS}, append([]byte(nil), p.Data...), nil, false})
+			d.queued = append(d.queued, heldPDU{c, pdu.Header{BHS: h.BHS}, append([]byte(nil), p.Data...), nil, false, nil})
 			return nil
 		}
 		if c.holdData(h, p.Data, false) {
@@ -192,7 +192,7 @@ func (c *Conn) dataOutArrived(h *pdu.Header, p *pdu.DataOut) error {
 func (c *Conn) holdData(h *pdu.Header, data []byte, damaged bool) bool {
 	for sn, held := range c.held {
 		if held.h.InitiatorTaskTag() == h.InitiatorTaskTag() {
-			held.out = append(held.out, heldPDU{pdu.Header{BHS: h.BHS}, append([]byte(nil), data...), nil, damaged})
+			held.out = append(held.out, heldPDU{c, pdu.Header{BHS: h.BHS}, append([]byte(nil), data...), nil, damaged, nil})
 			c.held[sn] = held
 			return true
 		}

@@ -64,6 +64,25 @@ func TestFFP_14_1_AsyncLogoutRequest(t *testing.T) {
 	})
 }
 
+// With several connections the session is logged out, on the connection that the
+// target asked for it on, and begins anew with all of them.
+func TestFFP_14_2_AsyncLogoutRequestOfOneOfTwo(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 10})
+	if req := c2.logout(); req.Reason != pdu.LogoutSession {
+		t.Errorf("reason %d", req.Reason)
+	}
+	c.ended()
+	again := c.st.accept()
+	again.logIn()
+	again2 := c.st.accept()
+	again2.logIn()
+	if again.first.TSIH != 0 || again2.first.TSIH != again.tsih {
+		t.Errorf("TSIH %#x and %#x", again.first.TSIH, again2.first.TSIH)
+	}
+	again2.alive(s)
+}
+
 // The logout comes within the time granted, whatever is in flight.
 func TestFFP_14_3_AsyncLogoutRequestWithStuckTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

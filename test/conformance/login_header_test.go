@@ -58,9 +58,76 @@ func TestLogin_2_2_TSIHInvalidValue(t *testing.T) {
 	c.ended()
 }
 
-// The second connection of a session comes when the first is lost; on error
-// recovery level 0 it is a new login with the ISID of the old one.
+// two logs in with two connections and returns the station's ends of them.
+func two(t *testing.T, mod func(*initiator.Config)) (*initiator.Session, *conn, *conn) {
+	t.Helper()
+	st := newStation(t)
+	cfg := st.config()
+	cfg.Params.MaxConnections = 2
+	if mod != nil {
+		mod(&cfg)
+	}
+	d := st.dial(cfg)
+	c := st.accept()
+	c.logIn()
+	c2 := st.accept()
+	c2.logIn()
+	s := d.session()
+	if n := s.Info().Connections; n != 2 {
+		t.Fatalf("%d connections", n)
+	}
+	return s, c, c2
+}
+
+// A second connection has the TSIH that the target gave, the ISID of the session
+// and a CID of its own, and negotiates what is about the connection and nothing else.
 func TestLogin_2_3_TSIHInSecondConnection(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	req := c2.first
+	if req.TSIH != c.tsih || req.ISID != c.first.ISID || req.CID == c.first.CID || req.CmdSN != c.first.CmdSN {
+		t.Errorf("TSIH %#x, ISID %x, CID %d, CmdSN %d; first login: ISID %x, CID %d, CmdSN %d", req.TSIH, req.ISID, req.CID, req.CmdSN, c.first.ISID, c.first.CID, c.first.CmdSN)
+	}
+	allowed := map[string]bool{"InitiatorName": true, "TargetName": true, "HeaderDigest": true, "DataDigest": true, "MaxRecvDataSegmentLength": true}
+	for k := range c2.keysOf(req.Data) {
+		if !allowed[k] {
+			t.Errorf("%s on a further connection", k)
+		}
+	}
+	// CmdSN counts for the session, StatSN for each connection.
+	for i := range 6 {
+		on, other := c, c2
+		if i%2 == 0 {
+			on, other = c2, c
+		}
+		on.alive(s)
+		other.expCmdSN = on.expCmdSN
+	}
+}
+
+// A target that names another session is not believed; the session has the
+// connections that it has.
+func TestLogin_2_4_TSIHOfAnotherSession(t *testing.T) {
+	st := newStation(t)
+	cfg := st.config()
+	cfg.Params.MaxConnections = 3
+	d := st.dial(cfg)
+	c := st.accept()
+	c.logIn()
+	c2 := st.accept()
+	c2.tsih++
+	c2.logIn()
+	c2.ended()
+	s := d.session()
+	if n := s.Info().Connections; n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	c.alive(s)
+	st.unwanted()
+}
+
+// A session that has lost its only connection is reinstated: the same ISID and CID,
+// and a TSIH of zero.
+func TestLogin_2_5_TSIHAfterALoss(t *testing.T) {
 	s, c := operational(t, nil)
 	c.nc.Close()
 	c2 := c.st.accept()

@@ -249,8 +249,8 @@ func TestLogin_9_3_CRC32CSupported(t *testing.T) {
 	c.quiet(s)
 }
 
-// A session has one connection; a target that grants more is refused, as it was
-// not asked for.
+// A session has one connection unless more are wanted; a target that grants more
+// than were asked for is refused.
 func TestLogin_10_1_MaxConnections(t *testing.T) {
 	s, c := operational(t, nil)
 	if v := c.keysOf(c.first.Data)["MaxConnections"]; v != "1" {
@@ -260,6 +260,9 @@ func TestLogin_10_1_MaxConnections(t *testing.T) {
 	c.st.unwanted()
 	refused(t, nil, "MaxConnections=2")
 	refused(t, nil, "MaxConnections=0")
+	one := func(cfg *initiator.Config) { cfg.Params.MaxConnections = 8 }
+	number(t, "MaxConnections", "8", one, func(p initiator.Params) int { return p.MaxConnections },
+		map[string]int{"1": 1, "-": 1, "Reject": 1}, "9", "0", "x")
 }
 
 // Both names stand in the first request and in no other.

@@ -1,16 +1,15 @@
 package conformance
 
-const (
-	oneConnection = "a session has one connection (MaxConnections=1 is offered)"
-	levelZero     = "sessions have error recovery level 0 (ErrorRecoveryLevel=0 is offered)"
-)
+// noLevelTwo is why there is no connection recovery.
+const noLevelTwo = "error recovery level 2 is never offered (ErrorRecoveryLevel is 0 or 1)"
 
 var loginRows = []row{
 	{"1.1", "standard login", "6.3, 11.12", "TestLogin_1_1_StandardLogin", ""},
 	{"2.1", "TSIH: zero in all requests, then the target's", "11.12.6, 11.13.3", "TestLogin_2_1_TSIHIsZeroUntilTheFinalResponse", ""},
 	{"2.2", "TSIH invalid value: zero in the final response", "11.13.3", "TestLogin_2_2_TSIHInvalidValue", ""},
-	{"2.3", "TSIH in second connection", "6.3.5, 11.12.6", "TestLogin_2_3_TSIHInSecondConnection",
-		oneConnection + ". The second one, after a loss, reinstates the session: same ISID, TSIH 0."},
+	{"2.3", "TSIH in second connection", "6.3.1, 11.12.6", "TestLogin_2_3_TSIHInSecondConnection", ""},
+	{"2.4", "TSIH of another session in second connection", "11.13.3", "TestLogin_2_4_TSIHOfAnotherSession", ""},
+	{"2.5", "TSIH after a loss: zero", "6.3.5, 11.12.6", "TestLogin_2_5_TSIHAfterALoss", ""},
 	{"3.1", "T bit, with CSG and NSG", "6.3, 11.12.1, 11.12.3", "TestLogin_3_1_TBit", ""},
 	{"3.2", "T bit delay: the target is not ready yet", "6.3.3", "TestLogin_3_2_TBitDelay", ""},
 	{"4.1", "StatSN zero", "4.2.2.2, 11.13.4", "TestLogin_4_1_StatSNZero", ""},

@@ -164,6 +164,7 @@ func readParams(r record, c *initiator.Config) {
 	p.MaxOutstandingR2T = r.clamp(session+"MaxOutstandingR2T", 1, 1, 65535)
 	p.DefaultTime2Wait = orNow(time.Duration(r.clamp(session+"DefaultTime2Wait", 2, 0, 3600)) * time.Second)
 	p.DefaultTime2Retain = time.Duration(r.clamp(session+"DefaultTime2Retain", 0, 0, 3600)) * time.Second
+	p.MaxConnections = r.clamp(session+"MaxConnections", 1, 1, 32)
 	p.ErrorRecoveryLevel = r.clamp(session+"ERL", 0, 0, 1)
 	p.HeaderDigest = readDigest(r, conn+"HeaderDigest")
 	p.DataDigest = readDigest(r, conn+"DataDigest")

@@ -32,7 +32,7 @@ func TestRecordWithDefaults(t *testing.T) {
 		Portal: initiator.Portal{Host: "192.0.2.1", Port: 3260, TPGT: 1},
 		Params: initiator.Params{
 			FirstBurstLength: 262144, MaxBurstLength: 16776192, MaxRecvDataSegmentLength: 262144,
-			MaxOutstandingR2T: 1, DefaultTime2Wait: 2 * time.Second,
+			MaxOutstandingR2T: 1, MaxConnections: 1, DefaultTime2Wait: 2 * time.Second,
 		},
 		Timeouts: initiator.Timeouts{
 			Login: 30 * time.Second, Auth: 45 * time.Second, Logout: 15 * time.Second, NoopInterval: 5 * time.Second, NoopTimeout: 5 * time.Second,

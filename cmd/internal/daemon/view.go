@@ -138,7 +138,7 @@ func negotiatedView(p *initiator.Params) *control.Negotiated {
 		MaxRecvDataSegmentLength: p.MaxRecvDataSegmentLength, MaxXmitDataSegmentLength: p.MaxXmitDataSegmentLength,
 		FirstBurstLength: p.FirstBurstLength, MaxBurstLength: p.MaxBurstLength,
 		ImmediateData: !p.NoImmediateData, InitialR2T: p.InitialR2T,
-		MaxOutstandingR2T: p.MaxOutstandingR2T, MaxConnections: 1,
+		MaxOutstandingR2T: p.MaxOutstandingR2T, MaxConnections: p.MaxConnections,
 		DefaultTime2Wait: int(p.DefaultTime2Wait.Seconds()), DefaultTime2Retain: int(p.DefaultTime2Retain.Seconds()),
 	}
 }
