@@ -115,16 +115,21 @@ func virsh(t *testing.T, args ...string) program {
 	return run(t, nil, "", "virsh", append([]string{"-c", "storage:///system?socket=/run/libvirt/libvirt-sock"}, args...)...)
 }
 
-// startLibvirt starts libvirt with its storage driver alone.
-func startLibvirt(t *testing.T, h *lab.Host) {
+// startLibvirt starts libvirt with its storage driver alone, and with sys, if it
+// is not empty, in place of /sys.
+func startLibvirt(t *testing.T, h *lab.Host, sys string) {
 	t.Helper()
 	h.Shell(`
 		mkdir -p /run/libvirt /var/log/libvirt /var/lib/libvirt /var/cache/libvirt
 		cd /usr/lib/*/libvirt/connection-driver
-		for f in *.so; do [ $f = libvirt_driver_storage.so ] || rm -f $f; done`)
+		for f in *.so; do [ $f = libvirt_driver_storage.so ] || rm -f $f; done
+		rm -f /run/libvirt/libvirt-sock`)
 	conf := filepath.Join(h.Dir, "libvirtd.conf")
 	h.WriteFile(conf, "listen_tls = 0\nunix_sock_group = \"root\"\nauth_unix_rw = \"none\"\n")
 	cmd := exec.Command("/usr/sbin/libvirtd", "-f", conf)
+	if sys != "" {
+		cmd = exec.Command("/usr/bin/unshare", "--mount", "/bin/sh", "-ec", `mount --bind "$1" /sys; shift; exec "$@"`, "sh", sys, "/usr/sbin/libvirtd", "-f", conf)
+	}
 	log, err := os.Create(filepath.Join(h.Dir, "libvirtd.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -152,10 +157,10 @@ func pool(p targets.PortalAddr, name, iqn string) string {
 
 // TestLibvirt has libvirt find targets and log in and out of one. It takes the
 // pool's disks from the kernel's SCSI tree, which an nbd device is not in: it
-// says so, and logs out again.
+// says so, and logs out again. TestLibvirtPool is what helps.
 func TestLibvirt(t *testing.T) {
 	h, p := newMachine(t)
-	startLibvirt(t, h)
+	startLibvirt(t, h, "")
 	out := virsh(t, "find-storage-pool-sources-as", "iscsi", p.Host, strconv.Itoa(p.Port))
 	if out.code != 0 || !strings.Contains(out.stdout, "<device path='"+guestTarget+"'/>") {
 		t.Errorf("%s", out)
@@ -175,5 +180,31 @@ func TestLibvirt(t *testing.T) {
 	}
 	if record := h.Must("-m", "node"); !strings.Contains(record, guestTarget) {
 		t.Errorf("no record of the target:\n%s", record)
+	}
+}
+
+// TestLibvirtPool gives libvirt the view of /sys that iscsid keeps: the pool
+// starts, has the disk for a volume, and stops.
+func TestLibvirtPool(t *testing.T) {
+	h, p := newMachine(t)
+	h.Shell("modprobe fuse; [ -c /dev/fuse ] || mknod /dev/fuse c 10 229")
+	view := filepath.Join(h.Dir, "sys")
+	h.Shell("mkdir " + view + "; /usr/sbin/iscsid compat-sysfs -b " + view)
+	t.Cleanup(func() { h.Shell("umount " + view) })
+	startLibvirt(t, h, view)
+	file := filepath.Join(h.Dir, "pool.xml")
+	h.WriteFile(file, pool(p, "disks", guestTarget))
+	if out := virsh(t, "pool-create", file); out.code != 0 {
+		t.Fatalf("%s", out)
+	}
+	out := virsh(t, "vol-list", "disks")
+	if out.code != 0 || !strings.Contains(out.stdout, byPath(p)) {
+		t.Errorf("volumes:\n%s", out)
+	}
+	if out := virsh(t, "pool-info", "disks"); !strings.Contains(out.stdout, "64.00 MiB") {
+		t.Errorf("capacity:\n%s", out)
+	}
+	if out := virsh(t, "pool-destroy", "disks"); out.code != 0 || sessions(t, h) != "" {
+		t.Errorf("%s\nsessions: %s", out, sessions(t, h))
 	}
 }
