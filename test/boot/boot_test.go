@@ -36,6 +36,16 @@ iscsiadm -m node -o new -T ` + target + ` -p 127.0.0.1:3260 >/dev/null
 iscsiadm -m node -T ` + target + ` -p 127.0.0.1:3260 -o update -n node.startup -v automatic
 iscsiadm -m node -o new -T ` + bootTarget + ` -p 127.0.0.1:3260 >/dev/null
 iscsiadm -m node -T ` + bootTarget + ` -p 127.0.0.1:3260 -o update -n node.startup -v onboot
+cat >/etc/systemd/system/viewer.service <<'UNIT'
+[Unit]
+Requires=iscsid-sysfs.service
+After=iscsid-sysfs.service
+[Service]
+Type=oneshot
+BindPaths=/run/iscsid/sys:/sys
+ExecStart=/bin/sh -c 'cat /sys/class/iscsi_session/session*/targetname; cat /sys/class/net/lo/address'
+StandardOutput=file:/run/viewed
+UNIT
 mkdir -p /etc/systemd/system/iscsid.service.d
 printf '[Service]\nWatchdogSec=20\n' >/etc/systemd/system/iscsid.service.d/watchdog.conf
 mkdir -p /mnt/a /mnt/b /mnt/c
@@ -59,7 +69,7 @@ done
 for t in ` + target + ` ` + bootTarget + `; do
 	iscsiadm -m session | grep -q " $t " || fail "no session with $t"
 done
-warnings=$(systemd-analyze verify --man=no iscsid.socket iscsid.service iscsi.service iscsi-init.service iscsi-shutdown.service 2>&1 | grep -i iscsi) && fail "$warnings"
+warnings=$(systemd-analyze verify --man=no iscsid.socket iscsid.service iscsid-sysfs.service iscsi.service iscsi-init.service iscsi-shutdown.service 2>&1 | grep -i iscsi) && fail "$warnings"
 systemctl start mnt-b.mount
 findmnt -no SOURCE,TARGET /mnt/a; findmnt -no SOURCE,TARGET /mnt/b
 [ "$(pidof iscsid)" = "$(systemctl show -p MainPID --value iscsid)" ] || fail "pidof iscsid: $(pidof iscsid)"
@@ -88,6 +98,13 @@ systemctl restart iscsi || fail "iscsi.service: $(systemctl status --no-pager is
 systemctl is-active --quiet iscsi mnt-a.mount || fail "iscsi.service or a mount is not active"
 [ "$(iscsiadm -m session | grep " ` + target + ` ")" = "$number" ] || fail "was $number, is $(iscsiadm -m session)"
 iscsiadm -m session | grep -q " ` + bootTarget + ` " || fail "no session of the onboot record"
+
+echo "-- a service with the view of /sys"
+systemctl start viewer || fail "$(systemctl status --no-pager viewer iscsid-sysfs)"
+for line in ` + target + ` ` + bootTarget + ` 00:00:00:00:00:00; do
+	grep -qx $line /run/viewed || fail "no $line in the view: $(cat /run/viewed)"
+done
+[ ! -e /sys/class/iscsi_session ] || fail "the machine's own /sys has changed"
 
 echo "-- consumers 23: nsenter, nothing in the environment"
 [ "$(env -i /usr/bin/nsenter --mount=/proc/1/ns/mnt --net=/proc/1/ns/net /sbin/iscsiadm -m session <&-)" = "$(iscsiadm -m session)" ] || fail nsenter

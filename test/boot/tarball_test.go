@@ -33,7 +33,7 @@ func TestTarball(t *testing.T) {
 	if out := shell(t, root, "ls var/lib/iscsi/nodes.db"); out == "" {
 		t.Error("no records below the root")
 	}
-	for _, unit := range []string{"iscsid.socket", "iscsid.service", "iscsi.service", "iscsi-init.service", "iscsi-shutdown.service"} {
+	for _, unit := range []string{"iscsid.socket", "iscsid.service", "iscsid-sysfs.service", "iscsi.service", "iscsi-init.service", "iscsi-shutdown.service"} {
 		shell(t, root, "test -f "+filepath.Join("usr/lib/systemd/system", unit))
 	}
 	// What the units start is there.
