@@ -108,7 +108,14 @@ _iscsiadm() {
 	done
 
 	local candidates
-	if [[ $cur == --*=* ]]; then
+	# Commands of ours that have a word of their own.
+	case ${words[1]} in
+	doctor) candidates='--json --timeout' ;;
+	log) candidates='error warn info debug' ;;
+	esac
+	if [[ -n $candidates && ${#words[@]} -gt 2 ]]; then
+		:
+	elif [[ $cur == --*=* ]]; then
 		candidates=$(_iscsiadm_values "${cur%%=*}" "$mode")
 		cur=${cur#*=}
 	elif candidates=$(_iscsiadm_values "$prev" "$mode") && [[ -n $candidates ]]; then
@@ -120,6 +127,7 @@ _iscsiadm() {
 			candidates+=" $(_iscsiadm_long "${letters:i:1}")"
 			[[ ${letters:i:1} != [0-9] ]] && candidates+=" -${letters:i:1}"
 		done
+		[[ ${#words[@]} -eq 2 ]] && candidates+=' doctor log'
 	fi
 	# Not by compgen -W, which expands its words: names of targets come from
 	# the network. For the same reason they are quoted.

@@ -67,6 +67,10 @@ function __iscsiadm_fields
 end
 
 complete -c iscsiadm -f
+complete -c iscsiadm -n 'test (count (commandline -opc)) -eq 1' -a doctor -d 'check whether this machine is fit for iSCSI'
+complete -c iscsiadm -n 'test (count (commandline -opc)) -eq 1' -a log -d 'show or change how much iscsid logs'
+complete -c iscsiadm -n '__fish_seen_subcommand_from log' -a 'error warn info debug'
+complete -c iscsiadm -n '__fish_seen_subcommand_from doctor' -l timeout -x -d 'time for each portal'
 complete -c iscsiadm -n 'test (__iscsiadm_mode)x = nodedbx' -a '(__fish_complete_directories)'
 complete -c iscsiadm -n '__iscsiadm_takes m' -s m -l mode -x -a 'discovery discoverydb node session host iface fw nodedb' -d 'mode of operation'
 complete -c iscsiadm -n '__iscsiadm_takes p' -s p -l portal -x -a '(__iscsiadm_portals)' -d 'portal'

@@ -141,6 +141,13 @@ for i in $(seq 60); do [ "$(beat)" = "$was" ] || break; sleep 1; done
 [ "$(beat)" != "$was" ] || fail "iscsid does not tell systemd that it is alive"
 journalctl -b --no-pager -u iscsid -p warning | grep -v '^-- ' || true
 
+echo "-- journal, log level, doctor"
+sid=$(iscsiadm -m session | sed -n 's/.*\[\([0-9]*\)\].*/\1/p' | head -n 1)
+journalctl -b --no-pager -u iscsid ISCSI_SID=$sid -o cat | grep -q "is operational" || fail "the journal has no field ISCSI_SID"
+journalctl -b --no-pager -u iscsid ISCSI_SID=$sid ISCSI_LUN=2 -o verbose | grep -q ISCSI_DEVICE=/dev/nbd || fail "the journal has no field ISCSI_DEVICE"
+iscsiadm log debug && [ "$(iscsiadm log)" = debug ] && iscsiadm log info || fail "log level"
+iscsiadm doctor || fail doctor
+
 echo "-- dirty pages"
 for m in a b c; do
 	head -c 3000000 /dev/urandom >/mnt/$m/marker

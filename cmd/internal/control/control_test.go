@@ -258,6 +258,8 @@ func TestAccess(t *testing.T) {
 		{"others may not see secrets", &control.Peer{UID: other, GID: 1}, "GET", "/v1/sessions?secrets=1", 403},
 		{"others may not trace", &control.Peer{UID: other, GID: 1}, "GET", "/v1/sessions/5/trace", 403},
 		{"others may not end a trace", &control.Peer{UID: other, GID: 1}, "DELETE", "/v1/sessions/5/trace", 403},
+		{"others may ask for the log level", &control.Peer{UID: other, GID: 1}, "GET", "/v1/log", 200},
+		{"others may not change it", &control.Peer{UID: other, GID: 1}, "PUT", "/v1/log", 403},
 		{"root may trace", &control.Peer{UID: 0}, "GET", "/v1/sessions/5/trace", 404},
 		{"unknown peer may not log out", nil, "DELETE", "/v1/sessions/5", 403},
 		{"unknown peer may ask the version", nil, "GET", "/version", 200},

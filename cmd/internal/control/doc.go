@@ -23,6 +23,8 @@
 //	                                 removal of one unit's device, 204
 //	GET    /v1/sessions/{sid}/trace  PDUs in pcapng format, ?duration=10s
 //	DELETE /v1/sessions/{sid}/trace  ends the trace, 204
+//	GET    /v1/log                   LogLevel
+//	PUT    /v1/log                   LogLevel, 204
 //	POST   /v1/shutdown              204; iscsid ends when it has answered
 //
 // An answer that is not 2xx carries an Error. Both lists and single sessions

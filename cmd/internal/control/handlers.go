@@ -36,6 +36,8 @@ func (s *Server) routes() {
 	s.handle("GET /v1/sessions/{sid}/stats", accessRead, s.stats)
 	s.mux.HandleFunc("GET /v1/sessions/{sid}/trace", s.trace)
 	s.handle("DELETE /v1/sessions/{sid}/trace", accessAdmin, s.endTrace)
+	s.handle("GET /v1/log", accessRead, s.logLevel)
+	s.handle("PUT /v1/log", accessAdmin, s.setLogLevel)
 	s.handle("POST /v1/shutdown", accessAdmin, s.shutdown)
 	if s.o.Metrics != nil {
 		s.mux.Handle("GET /metrics", s.o.Metrics)
@@ -262,6 +264,19 @@ func (s *Server) stats(ctx context.Context, r *http.Request) (int, any, error) {
 	}
 	st, err := s.svc.Stats(ctx, sid)
 	return http.StatusOK, st, err
+}
+
+func (s *Server) logLevel(ctx context.Context, _ *http.Request) (int, any, error) {
+	l, err := s.svc.LogLevel(ctx)
+	return http.StatusOK, l, err
+}
+
+func (s *Server) setLogLevel(ctx context.Context, r *http.Request) (int, any, error) {
+	var l LogLevel
+	if err := decodeRequest(r.Body, &l); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusNoContent, nil, s.svc.SetLogLevel(ctx, l)
 }
 
 func (s *Server) shutdown(ctx context.Context, _ *http.Request) (int, any, error) {

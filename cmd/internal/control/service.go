@@ -44,6 +44,11 @@ type Service interface {
 	Trace(ctx context.Context, sid int, o TraceOptions, w io.Writer) (*TraceResult, error)
 	// EndTrace ends the trace of a session; none is no error.
 	EndTrace(ctx context.Context, sid int) error
+	// LogLevel returns how much is logged: LevelError, LevelWarn, LevelInfo or
+	// LevelDebug.
+	LogLevel(ctx context.Context) (*LogLevel, error)
+	// SetLogLevel changes it until iscsid ends.
+	SetLogLevel(ctx context.Context, l LogLevel) error
 	// Initiator returns the initiator's name.
 	Initiator(ctx context.Context) (*Initiator, error)
 	// Shutdown asks the process to end. It returns at once.

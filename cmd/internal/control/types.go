@@ -39,6 +39,8 @@ type (
 	OpStats = manager.OpStats
 	// Bin is manager.Bin.
 	Bin = manager.Bin
+	// LogLevel is manager.LogLevel.
+	LogLevel = manager.LogLevel
 	// TraceOptions is manager.TraceOptions.
 	TraceOptions = manager.TraceOptions
 	// TraceResult is manager.TraceResult.

@@ -52,6 +52,15 @@ func newHandler(level slog.Leveler, emit func(slog.Level, []byte)) slog.Handler 
 func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
 
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	line := h.format(r)
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.w.emit(r.Level, line)
+	return nil
+}
+
+// format returns the line of a record.
+func (h *lineHandler) format(r slog.Record) []byte {
 	var b bytes.Buffer
 	b.WriteString(clean(r.Message))
 	b.WriteString(h.attrs)
@@ -59,10 +68,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		appendAttr(&b, h.group, a)
 		return true
 	})
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	h.w.emit(r.Level, b.Bytes())
-	return nil
+	return b.Bytes()
 }
 
 func (h *lineHandler) WithAttrs(as []slog.Attr) slog.Handler {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"log/syslog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -92,11 +91,12 @@ func start(c *cli.Context, args []string, stderr io.Writer, flusher error) (int,
 		}
 		*place = abs
 	}
-	level := slog.LevelInfo
+	level := new(slog.LevelVar)
 	if c.Int("debug") > 0 {
-		level = slog.LevelDebug
+		level.Set(slog.LevelDebug)
 	}
-	h := newLineHandler(stderr, level)
+	o.Level = level
+	h := foregroundLog(stderr, level)
 	if child {
 		if err := os.Chdir("/"); err != nil {
 			return 1, err
@@ -121,27 +121,6 @@ func start(c *cli.Context, args []string, stderr io.Writer, flusher error) (int,
 		tellParent(ready, err)
 	}
 	return 0, err
-}
-
-// systemLog logs to syslog as a daemon, or nowhere where there is none.
-func systemLog(level slog.Level) slog.Handler {
-	w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "iscsid")
-	if err != nil {
-		return slog.DiscardHandler
-	}
-	// A failure to log has nowhere to go.
-	return newHandler(level, func(l slog.Level, line []byte) {
-		switch s := string(line); {
-		case l >= slog.LevelError:
-			_ = w.Err(s)
-		case l >= slog.LevelWarn:
-			_ = w.Warning(s)
-		case l >= slog.LevelInfo:
-			_ = w.Info(s)
-		default:
-			_ = w.Debug(s)
-		}
-	})
 }
 
 // readyFD tells the process in the background where its parent listens.

@@ -36,6 +36,8 @@ type Options struct {
 	NoPIDFile bool
 	// Logger gets what an administrator should know. nil discards it.
 	Logger *slog.Logger
+	// Level is what changes how much Logger logs; nil if nothing does.
+	Level *slog.LevelVar
 	// Ready is called once when the control socket answers. It may be nil.
 	Ready func()
 	// UID and GID, if not negative, are what the process changes to when it
@@ -186,7 +188,7 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	}
 	safe, _ := conf.Lookup(nodedb.ConfSafeLogout)
 	d.svc = &service{
-		m: d.m, log: log, safe: safe == "Yes", shutdown: d.stop, kernel: d.kernel.available,
+		m: d.m, log: log, safe: safe == "Yes", shutdown: d.stop, level: o.Level, kernel: d.kernel.available,
 		identity: func() (identity, error) {
 			in, err := nodedb.LoadInitiatorName(o.Paths.InitiatorName)
 			return identity{name: in.Name, alias: in.Alias}, err

@@ -20,6 +20,7 @@ type service struct {
 	kernel   func() bool              // whether the kernel has nbd
 	safe     bool                     // iscsid.safe_logout
 	shutdown context.CancelFunc
+	level    *slog.LevelVar // nil: cannot be changed
 
 	wg      sync.WaitGroup // the supervisors' goroutines
 	tracing sync.Map       // sid → *initiator.Trace

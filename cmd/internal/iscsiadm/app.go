@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
+	"github.com/goiscsi/goiscsi/cmd/internal/doctor"
 	"github.com/goiscsi/goiscsi/cmd/internal/getopt"
 	"github.com/goiscsi/goiscsi/initiator"
 	"github.com/goiscsi/goiscsi/internal/errcode"
@@ -39,6 +40,8 @@ type Env struct {
 	// DiscoverISNS asks an iSNS server for its targets. nil when there is no
 	// support for it.
 	DiscoverISNS func(ctx context.Context, cfg ISNSConfig) ([]initiator.DiscoveredPortal, error)
+	// System is what doctor examines.
+	System doctor.System
 	// Resolver looks up host names.
 	Resolver nodedb.Resolver
 	// Terminal returns the width of the terminal that a stream is, 0 if it is none.
@@ -108,6 +111,9 @@ type command struct {
 
 // main parses the command line and does what it says.
 func (c *command) main() error {
+	if c.isSubcommand() {
+		return c.subcommand()
+	}
 	if len(c.args) > 0 {
 		c.items, c.words = options.Translate(c.args[1:])
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
 	"github.com/goiscsi/goiscsi/cmd/internal/control/controltest"
+	"github.com/goiscsi/goiscsi/cmd/internal/doctor"
 	"github.com/goiscsi/goiscsi/cmd/internal/iscsiadm"
 	"github.com/goiscsi/goiscsi/initiator"
 	"github.com/goiscsi/goiscsi/internal/errcode"
@@ -80,7 +81,8 @@ func newLabWithoutDaemon(t testing.TB) *lab {
 	p := paths.FromLookup(func(k string) string { return map[string]string{"ISCSI_ROOT": root, "SYSFS_PATH": root + "/sys"}[k] })
 	write(t, p.InitiatorName, "InitiatorName="+labInitiator+"\n")
 	l.env = iscsiadm.Env{
-		Stdin: strings.NewReader(""), Paths: p,
+		System: doctor.Machine{},
+		Stdin:  strings.NewReader(""), Paths: p,
 		Getenv: func(string) string { return "" },
 		Control: func(socket string) control.Service {
 			c := control.NewClient(socket, control.ClientOptions{})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/goiscsi/goiscsi/cmd/internal/control"
+	"github.com/goiscsi/goiscsi/cmd/internal/doctor"
 	"github.com/goiscsi/goiscsi/initiator"
 	"github.com/goiscsi/goiscsi/initiator/isns"
 	"github.com/goiscsi/goiscsi/internal/paths"
@@ -33,6 +34,7 @@ func Main() int {
 		Start:        shell,
 		Discover:     initiator.Discover,
 		DiscoverISNS: queryISNS,
+		System:       doctor.Machine{},
 		Resolver:     net.DefaultResolver,
 		Terminal:     terminalWidth,
 		Sleep:        sleep,

@@ -98,6 +98,11 @@ iscsiadm -k priority
 
 iscsiadm -m nodedb [-d debug_level] [-o import [-o update] | -o export] directory
 
+iscsiadm -m session [-r sessionid] -s --watch [-i seconds]
+iscsiadm -m session -r sessionid --trace file [--duration seconds]
+iscsiadm doctor [--json] [--timeout seconds]
+iscsiadm log [error | warn | info | debug]
+
 All modes: [--json] prints lists, records, trees and statistics as JSON.
 Passwords: -v @FILE, -v - (standard input) and -v env:NAME keep them off the command line.
 `)

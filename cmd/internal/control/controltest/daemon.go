@@ -46,6 +46,7 @@ type Daemon struct {
 	last     int
 	sessions map[int]*entry
 	stop     bool
+	level    string
 	tracing  chan struct{}  // not nil: a trace goes on; closed to end it
 	wg       sync.WaitGroup // logins that nobody waits for
 }
@@ -332,6 +333,27 @@ func (d *Daemon) EndTrace(context.Context, int) error {
 		close(d.tracing)
 		d.tracing = make(chan struct{})
 	}
+	return nil
+}
+
+// LogLevel implements control.Service.
+func (d *Daemon) LogLevel(context.Context) (*control.LogLevel, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.level == "" {
+		return &control.LogLevel{Level: "info"}, nil
+	}
+	return &control.LogLevel{Level: d.level}, nil
+}
+
+// SetLogLevel implements control.Service; it knows "info" and "debug".
+func (d *Daemon) SetLogLevel(_ context.Context, l control.LogLevel) error {
+	if l.Level != "info" && l.Level != "debug" {
+		return control.Errorf(errcode.Inval, "no log level %q", l.Level)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.level = l.Level
 	return nil
 }
 
