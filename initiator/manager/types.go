@@ -160,6 +160,8 @@ type Session struct {
 	CHAP       *CHAP       `json:"chap,omitempty"`
 	Negotiated *Negotiated `json:"negotiated,omitempty"`
 	Devices    []Device    `json:"devices"`
+	// Scan says how far a look for logical units is, while one goes on.
+	Scan *Scan `json:"scan,omitempty"`
 	// Record is the node record the session was made from, when asked for.
 	Record Record `json:"record,omitempty"`
 	// Recoveries counts how often the connection was lost and made again since
@@ -173,6 +175,12 @@ type Session struct {
 	Outage       float64   `json:"outage,omitempty"`
 	FailedLogins int       `json:"failed_logins,omitempty"`
 	Created      time.Time `json:"created"`
+}
+
+// A Scan is a look for logical units that goes on.
+type Scan struct {
+	Done  int `json:"done"`  // units that have been looked at
+	Total int `json:"total"` // units that the target has
 }
 
 // SessionQuery chooses what an answer about sessions contains. Each field is

@@ -23,6 +23,8 @@ type (
 	Device = manager.Device
 	// Session is manager.Session.
 	Session = manager.Session
+	// Scan is manager.Scan.
+	Scan = manager.Scan
 	// SessionQuery is manager.SessionQuery.
 	SessionQuery = manager.SessionQuery
 	// RescanResult is manager.RescanResult.

@@ -40,7 +40,9 @@ func (s *supervisor) scan(ctx context.Context, known bool) (*control.RescanResul
 	}
 	listed := make(map[pdu.LUN]bool, len(luns))
 	var errs []error
-	for _, lun := range luns {
+	defer s.tellScan(0, 0)
+	for i, lun := range luns {
+		s.tellScan(i, len(luns))
 		listed[lun] = true
 		if s.removed[lun] {
 			if u := s.units[lun]; u != nil {

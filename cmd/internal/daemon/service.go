@@ -205,6 +205,8 @@ func (v *service) restore(states []*sessionState, surveyed <-chan struct{}) {
 // are logged by the session itself.
 func (s *supervisor) onEvent(ev initiator.Event) {
 	switch ev.Type {
+	case initiator.EventLoginFailed:
+		s.tellTrouble(ev.Err)
 	case initiator.EventRecovered:
 		s.log.Info(fmt.Sprintf("connection%d:0 is operational after recovery (%d attempts)", s.sid, ev.Attempts), "outage", ev.Outage)
 	case initiator.EventRedirected:

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -276,5 +277,21 @@ func TestNumbersOfTheKernel(t *testing.T) {
 	}
 	if kernelLUN(pdu.LUNFromNumber(300)) != 0x412c {
 		t.Errorf("LUN 300 is %#x in the kernel's numbering", kernelLUN(pdu.LUNFromNumber(300)))
+	}
+}
+
+// TestPendingLoginTellsWhatItWaitsFor: iscsiadm shows it to whoever waits.
+func TestPendingLoginTellsWhatItWaitsFor(t *testing.T) {
+	m := &machine{log: slog.New(slog.DiscardHandler)}
+	s := newSupervisor(m, 1, 0, &settings{}, nil)
+	s.onEvent(initiator.Event{Type: initiator.EventLoginFailed, Err: errors.New("connection refused")})
+	s.tellScan(3, 7)
+	v := s.view(control.SessionQuery{Pending: true})
+	if !v.Pending || v.LastError != "connection refused" || v.Scan == nil || *v.Scan != (control.Scan{Done: 3, Total: 7}) {
+		t.Errorf("%+v", v)
+	}
+	s.tellScan(0, 0)
+	if v := s.view(control.SessionQuery{Pending: true}); v.Scan != nil {
+		t.Errorf("%+v after the end of the scan", v.Scan)
 	}
 }

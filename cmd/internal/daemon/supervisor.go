@@ -92,9 +92,11 @@ type supervisor struct {
 	phase   phase
 	live    session // sess, for its info and stats, which may be called any time
 	devices []control.Device
-	volumes []volume // of devices, by index; nil where none is open
-	claims  []*claim // devices that a safe logout holds
-	again   relogin  // valid in phaseRestore
+	scanned control.Scan // how far a scan is; Total 0: none goes on
+	trouble string       // why the last attempt of the first login failed
+	volumes []volume     // of devices, by index; nil where none is open
+	claims  []*claim     // devices that a safe logout holds
+	again   relogin      // valid in phaseRestore
 }
 
 // A relogin is how it stands with the login of a session to be taken up again.
@@ -378,6 +380,20 @@ func (s *supervisor) setPhase(p phase) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.phase = p
+}
+
+// tellScan notes how far a scan is, 0 of 0 at its end.
+func (s *supervisor) tellScan(done, total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scanned = control.Scan{Done: done, Total: total}
+}
+
+// tellTrouble notes why an attempt to log in failed while there is no session.
+func (s *supervisor) tellTrouble(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = err.Error()
 }
 
 // publish makes the units what listings show.

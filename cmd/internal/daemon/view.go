@@ -21,6 +21,7 @@ func (s *supervisor) connection() string {
 func (s *supervisor) view(q control.SessionQuery) control.Session {
 	s.mu.Lock()
 	p, live, devices, again := s.phase, s.live, slices.Clone(s.devices), s.again
+	scan, trouble := s.scanned, s.trouble
 	s.mu.Unlock()
 
 	c := &s.set.config
@@ -43,7 +44,11 @@ func (s *supervisor) view(q control.SessionQuery) control.Session {
 			hideSecrets(v.Record)
 		}
 	}
+	if scan.Total > 0 {
+		v.Scan = &scan
+	}
 	if live == nil {
+		v.LastError = trouble
 		v.ConnState, v.SessionState, v.InternalState = "IN LOGIN", "FREE", control.InternalNoChange
 		if p == phaseRestore {
 			v.ConnState, v.SessionState, v.InternalState = "TRANSPORT WAIT", "FAILED", "REOPEN"

@@ -65,14 +65,17 @@ func (c *command) loginCode(nodes []*nodedb.Node, o loginOptions) (errcode.Code,
 	}
 	_ = c.out.Flush()
 
+	p := c.newProgress("Logging in", len(attempts))
+	defer p.close()
 	results := start(len(attempts), func(i int) outcome {
+		defer p.step()
 		s, err := c.daemon().Login(c.ctx, attempts[i].req)
 		return outcome{s, err}
 	})
 	wait := errcode.Success
 	var learnt []*nodedb.Node
 	for i, r := range results {
-		a, res := attempts[i], <-r
+		a, res := attempts[i], await(p, r)
 		switch {
 		case res.err == nil && o.noWait:
 		case res.err == nil:

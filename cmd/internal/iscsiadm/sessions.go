@@ -91,10 +91,15 @@ func (c *command) logoutSessions(l []control.Session) error {
 	}
 	_ = c.out.Flush()
 	safe := c.Getenv(safeLogoutEnv) == "Yes"
-	results := start(len(l), func(i int) error { return c.daemon().Logout(c.ctx, l[i].SID, safe) })
+	p := c.newProgress("Logging out", len(l))
+	defer p.close()
+	results := start(len(l), func(i int) error {
+		defer p.step()
+		return c.daemon().Logout(c.ctx, l[i].SID, safe)
+	})
 	code := errcode.Success
 	for i, r := range results {
-		err := <-r
+		err := await(p, r)
 		if err == nil {
 			c.printf("Logout of %s successful.\n", sessionText(&l[i]))
 			_ = c.out.Flush()
@@ -152,8 +157,17 @@ func (c *command) rescanSessions(l []control.Session) error {
 		c.printf("Rescanning session %s\n", sessionText(&l[i]))
 	}
 	_ = c.out.Flush()
+	p := c.newProgress("Rescanning", len(l))
+	results := start(len(l), func(i int) error {
+		defer p.step()
+		_, err := c.daemon().Rescan(c.ctx, l[i].SID)
+		return err
+	})
 	errs := make([]error, len(l))
-	each(len(l), func(i int) { _, errs[i] = c.daemon().Rescan(c.ctx, l[i].SID) })
+	for i, r := range results {
+		errs[i] = await(p, r)
+	}
+	p.close()
 	return c.sessionErrors(l, errs)
 }
 
