@@ -34,7 +34,8 @@ func (e *examination) daemon() {
 	default:
 		e.ok(check, "runs as process %d, release %s", v.PID, v.Version)
 	}
-	if in, err := e.Daemon.Initiator(e.ctx); err == nil && !in.NBD {
+	wanted := e.attach() != "socket" && e.attach() != "none"
+	if in, err := e.Daemon.Initiator(e.ctx); err == nil && !in.NBD && wanted {
 		e.warning(check, "it cannot make block devices: no nbd driver, or not enough rights", "run it as root; see the check of the kernel's driver")
 	}
 	l, err := e.Daemon.Sessions(e.ctx, control.SessionQuery{})

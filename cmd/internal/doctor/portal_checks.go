@@ -86,7 +86,7 @@ func (e *examination) path(at string, p Path) {
 		overhead = overhead6
 	}
 	switch {
-	case p.IfaceMTU <= 0:
+	case p.IfaceMTU <= 0 || p.Local.IsLoopback(): // there is no network to be wrong
 	case p.PathMTU > 0 && p.PathMTU < p.IfaceMTU:
 		e.warning("MTU", fmt.Sprintf("%s: packets of %d bytes pass, the interface sends %d", at, p.PathMTU, p.IfaceMTU),
 			"give all switches and both ends on the way the same MTU")

@@ -218,7 +218,7 @@ func (c *command) watchScreen() func(before, now *look) {
 		width := c.Terminal(c.Stdout) // it may have changed
 		var b strings.Builder
 		b.WriteString(goHome)
-		put := func(line string) { b.WriteString(cutTo(line, width) + eraseLine + "\r\n") }
+		put := func(line string) { b.WriteString(cutTo(line, width) + eraseLine + "\n") }
 		put(now.at.Format(time.TimeOnly) + "  sessions: " + fmt.Sprint(len(now.sessions)) + "  (^C ends)")
 		put("")
 		put(watchHead)

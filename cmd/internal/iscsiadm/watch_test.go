@@ -74,7 +74,7 @@ func TestWatchStaysInPlaceOnATerminal(t *testing.T) {
 	if !strings.Contains(screens[1], "1      1 nbd0          -       -") {
 		t.Errorf("the first screen has rates: %q", screens[1])
 	}
-	for _, line := range strings.Split(strings.TrimSuffix(screens[2], "\x1b[J\x1b[?25h"), "\x1b[K\r\n") {
+	for _, line := range strings.Split(strings.TrimSuffix(screens[2], "\x1b[J\x1b[?25h"), "\x1b[K\n") {
 		if len(line) > 60 {
 			t.Errorf("%q is wider than the terminal", line)
 		}
