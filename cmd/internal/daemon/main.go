@@ -104,7 +104,9 @@ func start(c *cli.Context, args []string, stderr io.Writer, flusher error) (int,
 		h = systemLog(level)
 		o.Ready = func() { tellParent(ready, nil) }
 	}
-	o.Logger = slog.New(h)
+	queue := newLogQueue()
+	defer queue.close(logEnd)
+	o.Logger = slog.New(queue.handler(h))
 
 	// What is private is made so by its own mode; links in /dev are for all.
 	syscall.Umask(0o022)
