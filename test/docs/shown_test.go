@@ -22,6 +22,8 @@ var exceptions = map[string]string{
 	"iscsiadm -m session -r 1 -s --watch -i 5":                                  "does not end by itself; see the tests of iscsiadm",
 	"iscsiadm -m session -r 1 --trace session.pcapng --duration 30":             "takes 30 seconds; see the tests of iscsiadm",
 	"iscsiadm -m session -r 1 --trace - | wireshark -k -i -":                    "needs a display; see the tests of iscsiadm",
+	"journalctl -u iscsid ISCSI_SID=1":                                          "wants a machine that runs systemd; test/boot asks its journal like this",
+	"journalctl -u iscsid ISCSI_LUN=1 -o json":                                  "as the one before",
 	"unshare --mount sh -c 'mount --bind /run/iscsid/sys /sys && exec PROGRAM'": "PROGRAM is for the reader to fill in; test/e2e does so with several",
 	"systemctl daemon-reload && udevadm control --reload":                       "wants a machine that runs systemd; the package's postinst does so in test/boot",
 	"systemctl enable --now iscsid.socket iscsi.service iscsi-shutdown.service": "wants a machine that runs systemd; test/boot has these units enabled",
