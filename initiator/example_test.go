@@ -291,6 +291,34 @@ func ExampleVolumeOptions() {
 	// session: closed
 }
 
+// Hear what becomes of a session that is there already, through a channel.
+func ExampleSession_Watch() {
+	ctx := context.Background()
+	srv, _ := exampleServer()
+	defer srv.Close()
+	vol := exampleVolume(ctx, srv.Portal(), "client", 1)
+	defer vol.Disconnect(ctx)
+
+	events := make(chan initiator.Event, 16)
+	stop := vol.Session().Watch(func(e initiator.Event) {
+		select {
+		case events <- e:
+		default: // a watcher must not block: who is too slow misses some
+		}
+	})
+	defer stop()
+	srv.DropConnections() // as a cable that is pulled
+	for e := range events {
+		fmt.Println(e.Type)
+		if e.Type == initiator.EventRecovered {
+			break
+		}
+	}
+	// Output:
+	// disconnected
+	// recovered
+}
+
 // What follows is the target that the examples talk to.
 
 func exampleServer() (*iscsitest.Server, *iscsitest.LUN) {
