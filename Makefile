@@ -111,6 +111,11 @@ lint:
 	$(GO) run $(STATICCHECK) -tags integration,guest ./...
 	$(GO) run $(GOLANGCI) run ./...
 
+## api: note a change of the library's exported names that is meant (docs/library.md)
+.PHONY: api
+api:
+	$(GO) test ./test/api -run TestExportedNames -count=1 -args -update
+
 ## fmt: gofmt, in place
 .PHONY: fmt
 fmt:
