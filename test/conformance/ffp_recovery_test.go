@@ -40,7 +40,8 @@ func TestFFP_4_1_CommandRetry(t *testing.T) {
 		r := start(t, s, task)
 		first := c.command()
 		sent := time.Now()
-		c.expCmdSN-- // it was lost
+		c.expCmdSN--         // it was lost
+		c.wait = time.Minute // the initiator looks every ten seconds, and must see it twice
 		again := c.command()
 		if after := time.Since(sent); after < 5*time.Second || after > 30*time.Second {
 			t.Errorf("sent again after %v", after)
