@@ -41,7 +41,8 @@ func start(t *testing.T, name string, args ...string) {
 	})
 }
 
-// eventually waits until a condition holds.
+// eventually is lab.Eventually with the patience that the loss of a portal
+// takes: silence, recovery timeout, path checker.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(90 * time.Second); !cond(); time.Sleep(100 * time.Millisecond) {
