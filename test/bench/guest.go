@@ -17,17 +17,24 @@ import (
 //go:embed guest.sh
 var guestScript string
 
-// guest compares block devices in a guest. System calls are dear in user-mode
+// guestUML compares block devices in a guest. System calls are dear in user-mode
 // Linux, so only ratios mean something, and there is one processor.
-func (b *bench) guest() error {
+func (b *bench) guestUML() error { return b.guest(guest.UML, "user-mode Linux") }
+
+// guestQEMU does so where each instruction is emulated: two processors, and a
+// kernel whose system calls cost what they should beside the rest.
+func (b *bench) guestQEMU() error { return b.guest(guest.QEMU, "QEMU with software emulation") }
+
+func (b *bench) guest(kind guest.Kind, name string) error {
 	res, err := guest.Run(b.ctx, guest.Job{
+		Kind:   kind,
 		Script: guestScript, Files: map[string]string{"bin": b.bin}, MemoryMiB: 1024,
 		Env: []string{
 			"PATH=/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"ROUNDS=" + strconv.Itoa(b.rounds), "SECONDS_EACH=" + strconv.Itoa(max(int(b.seconds), 1)),
 			"QUICK=" + pick(b.quick, "1", ""),
 		},
-		Timeout: 20 * time.Minute,
+		Timeout: 40 * time.Minute,
 	})
 	var missing *guest.MissingError
 	if errors.As(err, &missing) {
@@ -40,11 +47,11 @@ func (b *bench) guest() error {
 	if res.ExitCode != 0 {
 		return fmt.Errorf("exit status %d in the guest:\n%s\n%s", res.ExitCode, res.Output, guest.Tail(res.Console, 30))
 	}
-	return b.guestTable(string(res.Output))
+	return b.guestTable(name, string(res.Output))
 }
 
 // guestTable makes a table of the guest's lines.
-func (b *bench) guestTable(out string) error {
+func (b *bench) guestTable(where, out string) error {
 	results := map[workload]map[string]*result{}
 	var order []workload
 	for line := range strings.Lines(out) {
@@ -59,6 +66,9 @@ func (b *bench) guestTable(out string) error {
 			return fmt.Errorf("%q: %w", line, err)
 		}
 		w := workload{rw: f[2], size: size, depth: depth}
+		if w.rw == "randrw" {
+			w.mix = mixedReads
+		}
 		if results[w] == nil {
 			results[w] = map[string]*result{}
 			order = append(order, w)
@@ -73,7 +83,7 @@ func (b *bench) guestTable(out string) error {
 	if len(order) == 0 {
 		return fmt.Errorf("no results from the guest:\n%s", out)
 	}
-	b.out.heading("block devices in a user-mode Linux guest, our target with a null store")
+	b.out.heading("block devices in " + where + ", our target with a null store")
 	b.out.row("workload", "ours ÷ qemu-nbd -c", "ours ÷ the kernel's initiator")
 	b.out.rule(3)
 	for _, w := range order {

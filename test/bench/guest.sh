@@ -60,14 +60,16 @@ log "devices: $devices"
 
 # measure CONTENDER DEVICE RW BYTES DEPTH
 measure() {
-	fio --name=x --filename=$2 --ioengine=libaio --direct=1 --rw=$3 --bs=$4 --iodepth=$5 \
+	fio --name=x --filename=$2 --ioengine=libaio --direct=1 --rw=$3 --rwmixread=70 --bs=$4 --iodepth=$5 \
 		--size=1g --time_based --runtime=$SECONDS_EACH --norandommap --randrepeat=0 \
 		--output-format=terse --terse-version=3 |
 		awk -F';' -v c="$1" -v w="$3 $4 $5" '$1 == 3 { print "result", c, w, $8 + $49 }'
 }
 
 cases="randread:4096:1 randread:4096:32 randwrite:4096:32 read:1048576:8 write:1048576:8"
-[ -z "$QUICK" ] && cases="$cases randread:4096:8 randread:4096:128"
+if [ -z "$QUICK" ]; then
+	cases="$cases randread:4096:8 randread:4096:16 randread:4096:128 randwrite:4096:1 randrw:16384:16"
+fi
 for c in $cases; do
 	rw=${c%%:*} depth=${c##*:} size=${c#*:}
 	size=${size%:*}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -106,15 +105,14 @@ func (d *daemon) login(t *target, name string, settings ...string) ([]string, er
 // crc32c are the settings for both digests.
 var crc32c = []string{"node.conn[0].iscsi.HeaderDigest=CRC32C", "node.conn[0].iscsi.DataDigest=CRC32C"}
 
-// qemuNBD serves a unit by qemu-nbd on a unix socket, with the priority that
-// iscsid gave itself, lest it wins by that on a busy machine.
-func (b *bench) qemuNBD(url string, nice int) (*process, string, error) {
+// qemuNBD serves a unit by qemu-nbd on a unix socket.
+func (b *bench) qemuNBD(url string) (*process, string, error) {
 	dir, err := os.MkdirTemp(b.dir, "")
 	if err != nil {
 		return nil, "", err
 	}
 	socket := filepath.Join(dir, "s")
-	p, err := start(b.command("nice", "-n", strconv.Itoa(nice), "qemu-nbd", "-t", "-e", "8", "-f", "raw", "--cache=none", "-k", socket, url))
+	p, err := start(b.command("qemu-nbd", "-t", "-e", "8", "-f", "raw", "--cache=none", "-k", socket, url))
 	if err != nil {
 		return nil, "", err
 	}

@@ -11,34 +11,44 @@ import (
 	"time"
 )
 
-// library compares package initiator with libiscsi. iscsi-perf can only read.
+// library compares package initiator with libiscsi on our own target.
 func (b *bench) library() error {
-	reads := []workload{}
-	for _, depth := range []int{1, 8, 16, 32, 128} {
-		if !b.quick || depth == 1 || depth == 32 {
-			reads = append(reads, workload{rw: "randread", size: 4 << 10, depth: depth})
-		}
-	}
-	reads = append(reads, workload{rw: "read", size: 1 << 20, depth: 8})
-
-	own, err := b.ownTarget()
-	if err != nil {
-		return err
-	}
-	err = b.libraryOn(own, reads, 2)
-	own.stop()
-	if err != nil || b.quick {
-		return err
-	}
-	t, err := b.tgtTarget(false)
+	t, err := b.ownTarget()
 	if err != nil {
 		return err
 	}
 	defer t.stop()
-	return b.libraryOn(t, reads, 1)
+	return b.libraryOn(t, 2)
 }
 
-func (b *bench) libraryOn(t *target, list []workload, goal float64) error {
+// libraryTgt does so on tgt.
+func (b *bench) libraryTgt() error {
+	for _, memory := range []bool{false, true} {
+		t, err := b.tgtTarget(memory)
+		if err != nil {
+			return err
+		}
+		err = b.libraryOn(t, 1)
+		t.stop()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reads are what libiscsi's iscsi-perf can do.
+func reads(quick bool) []workload {
+	var list []workload
+	for _, depth := range []int{1, 8, 16, 32, 128} {
+		if !quick || depth == 1 || depth == 32 {
+			list = append(list, workload{rw: "randread", size: 4 << 10, depth: depth})
+		}
+	}
+	return append(list, workload{rw: "read", size: 1 << 20, depth: 8})
+}
+
+func (b *bench) libraryOn(t *target, goal float64) error {
 	url := t.url(plainName, 1)
 	return b.table(table{
 		title: "library on " + t.kind,
@@ -47,7 +57,7 @@ func (b *bench) libraryOn(t *target, list []workload, goal float64) error {
 			{"libiscsi", func(w workload) (sample, error) { return b.libiscsi(url, w) }},
 		},
 		goal: func(w workload) float64 { return pick(w.size == 4<<10 && w.depth == 32, goal, 0) },
-	}, list)
+	}, reads(b.quick))
 }
 
 // iscsiperf runs our driver of the library.

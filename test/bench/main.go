@@ -42,11 +42,20 @@ func parts() []part {
 	return []part{
 		{"limit", (*bench).limit},
 		{"export", (*bench).export},
+		{"units", (*bench).units},
+		{"digests", (*bench).digests},
+		{"export-tgt", (*bench).exportTgt},
+		{"export-tgt-memory", (*bench).exportTgtMemory},
 		{"library", (*bench).library},
+		{"library-tgt", (*bench).libraryTgt},
 		{"scale", (*bench).scale},
-		{"guest", (*bench).guest},
+		{"guest", (*bench).guestUML},
+		{"guest-qemu", (*bench).guestQEMU},
 	}
 }
+
+// quickParts are those that tell most.
+const quickParts = "limit,export,units,digests,library,scale,guest"
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == echoArg {
@@ -68,7 +77,7 @@ func run() error {
 	for _, p := range parts() {
 		names = append(names, p.name)
 	}
-	which := flag.String("parts", strings.Join(names, ","), "`list` of parts")
+	which := flag.String("parts", "", "`list` of parts: "+strings.Join(names, ", ")+" (default all, quick "+quickParts+")")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of each comparison (default 5, quick 3)")
 	flag.Float64Var(&o.seconds, "seconds", 0, "length of one measurement in `seconds` (default 3, quick 1)")
 	flag.BoolVar(&o.quick, "quick", false, "fewer workloads and targets")
@@ -93,6 +102,9 @@ func run() error {
 	if o.tools, err = filepath.Abs(o.tools); err != nil {
 		return err
 	}
+	if *which == "" {
+		*which = pick(o.quick, quickParts, strings.Join(names, ","))
+	}
 	wanted := strings.Split(*which, ",")
 	for _, w := range wanted {
 		if !slices.Contains(names, w) {
@@ -115,12 +127,10 @@ func run() error {
 			continue
 		}
 		b.out.begin(p.name)
-		if p.name != "scale" {
-			b.out.line("\n%d rounds of %g s each.", b.rounds, b.seconds)
-		}
 		if err := p.run(b); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
+		b.out.conditions(b)
 	}
 	fmt.Printf("\n%v in all.\n", time.Since(start).Round(time.Second))
 	if *out == "" {

@@ -27,6 +27,10 @@ func (w workload) String() string {
 	return fmt.Sprintf("%s %s, depth %d", kind, size, w.depth)
 }
 
+// mixedReads is the percentage of reads in the mixed workload; guest.sh has it
+// too.
+const mixedReads = 70
+
 // workloads are those of the issue; with quick set, the telling ones.
 func workloads(quick bool) []workload {
 	var list []workload
@@ -39,7 +43,7 @@ func workloads(quick bool) []workload {
 	}
 	list = append(list, workload{rw: "read", size: 1 << 20, depth: 8}, workload{rw: "write", size: 1 << 20, depth: 8})
 	if !quick {
-		list = append(list, workload{rw: "randrw", size: 16 << 10, depth: 16, mix: 70})
+		list = append(list, workload{rw: "randrw", size: 16 << 10, depth: 16, mix: mixedReads})
 	}
 	return list
 }

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/goiscsi/goiscsi/internal/syncbuf"
 )
 
@@ -108,12 +106,6 @@ func cpuOf(pid int) (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / clockTicks, nil
-}
-
-// nice returns the priority of the process, 19 to -20.
-func (p *process) nice() (int, error) {
-	n, err := unix.Getpriority(unix.PRIO_PROCESS, p.cmd.Process.Pid)
-	return 20 - n, err // the system call returns 1 to 40
 }
 
 // residentKiB returns the resident memory of the process in KiB.

@@ -40,21 +40,26 @@ func (r *report) line(f string, a ...any) { r.printf(f+"\n", a...) }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
+// conditions ends a part with how it was measured: parts are often measured at
+// different times.
+func (r *report) conditions(b *bench) {
+	load, _, _ := strings.Cut(firstLine(os.ReadFile("/proc/loadavg")), " ")
+	r.line("\n%s; %d rounds of %g s each; load %s at the end.", time.Now().UTC().Format("2006-01-02 15:04 UTC"), b.rounds, b.seconds, load)
+}
+
 // machine adds a part that says where and with what the others were measured.
 func (r *report) machine(b *bench) {
 	r.begin("machine")
-	r.line("")
-	r.line("Measured on %s.", time.Now().UTC().Format("2006-01-02"))
 	r.line("")
 	r.row("what", "version")
 	r.rule(2)
 	r.row("processor", fmt.Sprintf("%d × %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name")))
 	r.row("memory", field("/proc/meminfo", "MemTotal"))
 	r.row("kernel", firstLine(os.ReadFile("/proc/sys/kernel/osrelease")))
-	r.row("load when it ended", firstLine(os.ReadFile("/proc/loadavg")))
 	r.row("Go", runtime.Version())
 	for _, v := range [][]string{
 		{"qemu-nbd", "--version"}, {"fio", "--version"}, {"tgtd", "--version"},
+		{"qemu-system-x86_64", "--version"},
 		{"dpkg-query", "-W", "-f", "${Version}", "libiscsi7"},
 		{"dpkg-query", "-W", "-f", "${Version}", "open-iscsi"},
 		{"dpkg-query", "-W", "-f", "${Version}", "user-mode-linux"},
