@@ -5,22 +5,37 @@ name=iqn.2026-11.com.example:bench
 portal=127.0.0.1:3260
 log() { echo "$@" >&2; }
 
+# await COMMAND...: until it succeeds.
+await() {
+	tries=600
+	until "$@"; do
+		tries=$((tries - 1))
+		if [ $tries = 0 ]; then
+			log "not in a minute: $*"
+			tail /tmp/*.log >&2
+			exit 1
+		fi
+		sleep 0.1
+	done
+}
+
 # Two devices that exist beforehand are for qemu-nbd, which makes none.
 modprobe nbd nbds_max=2
 for m in crc32c_generic sd_mod iscsi_tcp; do modprobe $m 2>/dev/null || true; done
 
-iscsi-target -p $portal -T $name -null 8G >/lab/target.log 2>&1 &
-until grep -q '^listening on' /lab/target.log; do sleep 0.1; done
+iscsi-target -p $portal -T $name -null 8G >/tmp/target.log 2>&1 &
+await grep -q '^listening on' /tmp/target.log
 
-# Ours, in a prefix, so that open-iscsi has the machine's own places.
-export ISCSI_ROOT=/lab/ours ISCSI_DEV=/dev
+# Ours, in a prefix, so that open-iscsi has the machine's own places; in the
+# guest's memory, as what it shares with the host may take no sockets.
+export ISCSI_ROOT=/tmp/ours ISCSI_DEV=/dev
 mkdir -p $ISCSI_ROOT/etc/iscsi $ISCSI_ROOT/var/lib/iscsi $ISCSI_ROOT/run
 echo InitiatorName=iqn.2026-11.com.example:ours >$ISCSI_ROOT/etc/iscsi/initiatorname.iscsi
 echo node.session.attach = nbd >$ISCSI_ROOT/etc/iscsi/iscsid.conf
-/lab/bin/iscsid -f >/lab/ours.log 2>&1 &
-until [ -S $ISCSI_ROOT/run/iscsid/control.sock ]; do sleep 0.1; done
+/lab/bin/iscsid -f >/tmp/ours.log 2>&1 &
+await [ -S $ISCSI_ROOT/run/iscsid/control.sock ]
 /lab/bin/iscsiadm -m discovery -t sendtargets -p $portal
-/lab/bin/iscsiadm -m node -T $name -p $portal --login || { cat /lab/ours.log; exit 1; }
+/lab/bin/iscsiadm -m node -T $name -p $portal --login || { cat /tmp/ours.log; exit 1; }
 ours=/dev/$(/lab/bin/iscsiadm -m session -P 3 | sed -n 's/.*Attached scsi disk \([a-z0-9]*\).*/\1/p')
 
 devices="iscsid=$ours"
@@ -30,10 +45,10 @@ for n in 0 1; do
 	[ -b /dev/nbd$n ] && [ ! -e /sys/block/nbd$n/pid ] && { peer=/dev/nbd$n; break; }
 done
 if [ -n "$peer" ] && command -v qemu-nbd >/dev/null; then
-	qemu-nbd -c $peer -f raw --cache=none iscsi://$portal/$name/1 >/lab/qemu.log 2>&1 &
+	qemu-nbd -c $peer -f raw --cache=none iscsi://$portal/$name/1 >/tmp/qemu.log 2>&1 &
 	i=0
 	until [ -e /sys/block/${peer#/dev/}/pid ] || [ $i = 100 ]; do sleep 0.1; i=$((i + 1)); done
-	if [ $i = 100 ]; then cat /lab/qemu.log; else devices="$devices qemu-nbd=$peer"; fi
+	if [ $i = 100 ]; then cat /tmp/qemu.log; else devices="$devices qemu-nbd=$peer"; fi
 fi
 
 # The kernel's initiator, by open-iscsi's programs.
@@ -43,9 +58,9 @@ if [ -e /sys/module/iscsi_tcp ] && [ -x /usr/sbin/iscsid ]; then
 	mkdir -p /etc/iscsi /run/lock/iscsi
 	echo InitiatorName=iqn.2026-11.com.example:kernel >/etc/iscsi/initiatorname.iscsi
 	: >>/etc/iscsi/iscsid.conf
-	/usr/sbin/iscsid -f >/lab/kernel.log 2>&1 &
+	/usr/sbin/iscsid -f >/tmp/kernel.log 2>&1 &
 	sleep 1
-	/usr/sbin/iscsiadm -m discovery -t sendtargets -p $portal >/dev/null || cat /lab/kernel.log
+	/usr/sbin/iscsiadm -m discovery -t sendtargets -p $portal >/dev/null || cat /tmp/kernel.log
 	if /usr/sbin/iscsiadm -m node -T $name -p $portal --login; then
 		i=0
 		until [ -n "$(ls /sys/block | grep '^sd' || true)" ] || [ $i = 50 ]; do sleep 0.1; i=$((i + 1)); done
@@ -61,7 +76,7 @@ log "devices: $devices"
 # measure CONTENDER DEVICE RW BYTES DEPTH
 measure() {
 	fio --name=x --filename=$2 --ioengine=libaio --direct=1 --rw=$3 --rwmixread=70 --bs=$4 --iodepth=$5 \
-		--size=1g --time_based --runtime=$SECONDS_EACH --norandommap --randrepeat=0 \
+		--size=1g --time_based --ramp_time=500ms --runtime=$SECONDS_EACH --norandommap --randrepeat=0 \
 		--output-format=terse --terse-version=3 |
 		awk -F';' -v c="$1" -v w="$3 $4 $5" '$1 == 3 { print "result", c, w, $8 + $49 }'
 }
