@@ -75,15 +75,16 @@ func executable() string {
 // protect asks the kernel not to kill the process for want of memory and not
 // to page it out, and the runtime to keep its heap small. Each part is
 // tried; refusals are logged.
+//
+// It does not raise the priority: a thread that goes before its clients takes
+// the processor from them with each request that they send, and so gets requests
+// one by one instead of in batches (docs/benchmarks.md, "Tried and not kept").
 func protect(log *slog.Logger) {
 	// The heap is small and lives of pooled buffers, so collecting at half
 	// growth costs little and keeps an idle daemon under 30 MiB.
 	debug.SetGCPercent(50)
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		log.Warn("Cannot adjust oom-killer's pardon", "err", err)
-	}
-	if err := raisePriority(daemonNice); err != nil {
-		log.Debug("priority is not raised", "err", err)
 	}
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked, it may be paged out", "err", err)
