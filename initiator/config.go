@@ -98,8 +98,10 @@ type Config struct {
 // TCP are options of TCP connections.
 type TCP struct {
 	// WindowSize is the size of the socket's send and receive buffers in
-	// bytes (node.conn[0].tcp.window_size). Zero leaves them to the kernel,
-	// which sizes them by itself, mostly better.
+	// bytes (node.conn[0].tcp.window_size). On Linux the receive buffer is left
+	// to grow by itself where the kernel lets it become larger than that
+	// (net.ipv4.tcp_rmem): a fixed one would only be smaller. Zero leaves
+	// both to the kernel.
 	WindowSize int
 
 	// NetIface is the network interface to bind to (SO_BINDTODEVICE), for

@@ -127,7 +127,7 @@ func nodeConn() []Field {
 		{Name: FieldAddress, ReadOnly: true, Doc: "host name or address of the portal, without brackets"},
 		{Name: FieldPort, Kind: KindInt, Default: "3260", ReadOnly: true, Doc: "TCP port of the portal"},
 		{Name: FieldConnStartup, Kind: KindEnum, Values: startupWords(), Default: "manual", Doc: "as node.startup; either of the two makes a node match --loginall"},
-		{Name: FieldTCPWindowSize, Kind: KindInt, Default: "524288", Doc: "socket buffers in bytes; 0 leaves them to the system"},
+		{Name: FieldTCPWindowSize, Kind: KindInt, Default: "524288", Doc: "send buffer in bytes, and receive buffer where it cannot grow to more by itself; 0 leaves both to the system"},
 		{Name: FieldTCPTypeOfService, Kind: KindInt, Doc: "kept, not used"},
 		{Name: FieldTCPCongestion, Quiet: true, Doc: "TCP congestion control algorithm (open-iscsi 2.1.12)"},
 		{Name: FieldLogoutTimeout, Kind: KindInt, Default: "15", Doc: "seconds to wait for a logout response"},

@@ -27,7 +27,7 @@ var exceptions = map[string]string{
 	"unshare --mount sh -c 'mount --bind /run/iscsid/sys /sys && exec PROGRAM'": "PROGRAM is for the reader to fill in; test/e2e does so with several",
 	"systemctl daemon-reload && udevadm control --reload":                       "wants a machine that runs systemd; the package's postinst does so in test/boot",
 	"systemctl enable --now iscsid.socket iscsi.service iscsi-shutdown.service": "wants a machine that runs systemd; test/boot has these units enabled",
-	"test/bench/run -parts export,digests -rounds 9":                    "needs a quiet machine for minutes",
+	"test/bench/run -parts export,digests -rounds 9":                            "needs a quiet machine for minutes",
 }
 
 // blocks returns the commands of all pages that stand in blocks of code.
