@@ -188,6 +188,10 @@ func FuzzFullFeature(f *testing.F) {
 		f.Add(b)
 	}
 	seed(&pdu.DataIn{InitiatorTaskTag: 1 << 12, TargetTransferTag: pdu.ReservedTag, Data: []byte("abcd"), Final: true, HasStatus: true})
+	seed(&pdu.DataIn{InitiatorTaskTag: 1 << 12, TargetTransferTag: 5, Data: []byte("abcd"), Final: true, Acknowledge: true})
+	seed(&pdu.DataIn{InitiatorTaskTag: 1 << 12, TargetTransferTag: pdu.ReservedTag, DataSN: 2, BufferOffset: 8, Data: []byte("abcd")})
+	seed(&pdu.SCSIResponse{InitiatorTaskTag: 1 << 12, StatSN: 3, ExpDataSN: 2})
+	seed(&pdu.R2T{InitiatorTaskTag: 1 << 12, TargetTransferTag: 1, R2TSN: 4, DesiredDataTransferLength: 16})
 	seed(&pdu.SCSIResponse{InitiatorTaskTag: 1 << 12, Data: []byte{0, 2, 0x70, 0}})
 	seed(&pdu.R2T{InitiatorTaskTag: 1 << 12, TargetTransferTag: 1, DesiredDataTransferLength: 16})
 	seed(&pdu.NOPIn{InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: 1})
@@ -195,30 +199,39 @@ func FuzzFullFeature(f *testing.F) {
 	seed(&pdu.Reject{Reason: pdu.RejectTaskInProgress, Data: make([]byte, 48)})
 	seed(&pdu.LogoutResponse{InitiatorTaskTag: 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := unstartedRig(t, nil)
-		r.srv.Handle(pdu.OpSCSICommand, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.ReplyRaw(b) })
-		cfg := r.pipeConfig(t)
-		cfg.Logger = nil
-		cfg.Timeouts.Replacement = initiator.Immediately
-		cfg.ReopenMax = 1
-		// Where the bytes promise more than comes, the pings find it out.
-		cfg.Timeouts.NoopInterval, cfg.Timeouts.NoopTimeout = 20*time.Millisecond, 20*time.Millisecond
-		s, err := initiator.Dial(context.Background(), cfg)
-		if err != nil {
-			t.Fatal(err)
+		for level := range 2 {
+			answerCommands(t, b, level)
 		}
-		c := newCollector(2)
-		submit(s, c, readTask(0, 512))
-		submit(s, c, writeTask(0, make([]byte, 512)))
-		if err := s.Ping(context.Background()); err != nil && !errors.Is(err, initiator.ErrTransport) && !errors.Is(err, initiator.ErrClosed) {
-			var rej *initiator.RejectError
-			if !errors.As(err, &rej) && !errors.Is(err, initiator.ErrRecoveryTimeout) && !errors.Is(err, initiator.ErrProtocol) {
-				t.Errorf("ping: %v", err)
-			}
-		}
-		s.Close()
-		c.wait(t)
-		c.wait(t)
-		r.srv.Close()
 	})
+}
+
+// answerCommands has the target of a session of an error recovery level answer
+// every command with b.
+func answerCommands(t *testing.T, b []byte, level int) {
+	r := unstartedRig(t, func(c *iscsitest.Config) { c.Params.ErrorRecoveryLevel = uint32(level) })
+	r.srv.Handle(pdu.OpSCSICommand, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.ReplyRaw(b) })
+	cfg := r.pipeConfig(t)
+	cfg.Logger = nil
+	cfg.Params.ErrorRecoveryLevel = level
+	cfg.Timeouts.Replacement = initiator.Immediately
+	cfg.ReopenMax = 1
+	// Where the bytes promise more than comes, the pings find it out.
+	cfg.Timeouts.NoopInterval, cfg.Timeouts.NoopTimeout = 20*time.Millisecond, 20*time.Millisecond
+	s, err := initiator.Dial(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCollector(2)
+	submit(s, c, readTask(0, 512))
+	submit(s, c, writeTask(0, make([]byte, 512)))
+	if err := s.Ping(context.Background()); err != nil && !errors.Is(err, initiator.ErrTransport) && !errors.Is(err, initiator.ErrClosed) {
+		var rej *initiator.RejectError
+		if !errors.As(err, &rej) && !errors.Is(err, initiator.ErrRecoveryTimeout) && !errors.Is(err, initiator.ErrProtocol) {
+			t.Errorf("ping: %v", err)
+		}
+	}
+	s.Close()
+	c.wait(t)
+	c.wait(t)
+	r.srv.Close()
 }

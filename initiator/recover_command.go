@@ -8,7 +8,7 @@ import (
 
 // retryPeriod is how long a command may be without acknowledgement before it is
 // sent again, where pings do not set a time.
-const retryPeriod = 10 * time.Second
+const retryPeriod = 5 * time.Second
 
 // An ackWatch notices that the target is stuck before a command that it did not
 // get (error recovery level 1). Session.mu protects it.

@@ -15,6 +15,8 @@ const (
 	maxUnacked = 2 * MaxCmdsMax
 	// maxSNACKs is how often in a row the same is asked for.
 	maxSNACKs = 8
+	// maxWaitingSNACKs is how many may wait to be sent.
+	maxWaitingSNACKs = 1024
 )
 
 // A responses is what a connection of error recovery level 1 knows of the
@@ -31,6 +33,10 @@ type responses struct {
 	done   map[uint32]struct{} // dealt with, and above expStatSN
 	snacks int                 // since expStatSN moved
 	atPing uint32              // expStatSN when a ping was answered last
+
+	// SNACKs that went into batch snackBatch.
+	snackBatch uint64
+	waiting    int
 }
 
 // recovers reports whether the connection has error recovery level 1 or more.
@@ -129,11 +135,26 @@ func (c *conn) askResponses(from, n uint32) error {
 	})
 }
 
-// snack sends a SNACK.
+// snack sends a SNACK. A target that has them sent without reading what we say is
+// cut off.
 func (c *conn) snack(p *pdu.SNACK) error {
 	c.rx.snack++
 	p.ExpStatSN = c.expStatSN.Load()
-	return c.q.post(p)
+	q := &c.q
+	q.mu.Lock()
+	batch, err := q.append(p)
+	q.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	r := c.responses
+	if r.snackBatch != batch {
+		r.snackBatch, r.waiting = batch, 0
+	}
+	if r.waiting++; r.waiting > maxWaitingSNACKs {
+		return protocolErrorf("flood of data that want a SNACK")
+	}
+	return nil
 }
 
 // payload returns the data of a PDU that is not a Data-In. If they are damaged

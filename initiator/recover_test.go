@@ -275,6 +275,25 @@ func TestRecoversFromRandomLosses(t *testing.T) {
 	t.Logf("%d SNACKs", s.Stats().SNACKPDUs)
 }
 
+// A target that has data acknowledged and does not read it is cut off.
+func TestFloodOfAcknowledgements(t *testing.T) {
+	r, s := recoveringRig(t, iscsitest.Params{}, nil)
+	r.srv.Handle(pdu.OpSCSICommand, func(_ *iscsitest.Conn, p pdu.PDU) iscsitest.Action {
+		var flood []pdu.PDU
+		for i := range 200000 {
+			flood = append(flood, &pdu.DataIn{
+				InitiatorTaskTag: p.(*pdu.SCSICommand).InitiatorTaskTag, TargetTransferTag: 7, Acknowledge: true, Final: true, DataSN: uint32(i),
+			})
+		}
+		r.srv.Handle(pdu.OpSCSICommand, nil)
+		return iscsitest.Reply(flood...)
+	})
+	do(t, s, readTask(0, 512))
+	if i := s.Info(); i.Recoveries != 1 {
+		t.Errorf("%d recoveries", i.Recoveries)
+	}
+}
+
 // On error recovery level 0 nothing of this is done, whatever the target could.
 func TestLevelZeroAsksForNothing(t *testing.T) {
 	r := newRig(t, func(c *iscsitest.Config) { c.Params = iscsitest.Params{ErrorRecoveryLevel: 1, AckData: true} })

@@ -43,7 +43,7 @@ func TestFFP_4_1_CommandRetry(t *testing.T) {
 		c.expCmdSN--         // it was lost
 		c.wait = time.Minute // the initiator looks every ten seconds, and must see it twice
 		again := c.command()
-		if after := time.Since(sent); after < 5*time.Second || after > 30*time.Second {
+		if after := time.Since(sent); after < 4*time.Second || after > 15*time.Second {
 			t.Errorf("sent again after %v", after)
 		}
 		if again.CmdSN != first.CmdSN || again.InitiatorTaskTag != first.InitiatorTaskTag || again.CDB != first.CDB || string(again.Data) != string(first.Data) {
