@@ -20,6 +20,9 @@ var ErrTraced error = &sentinel{"the session is being traced already", errcode.B
 // DefaultTraceMemory is how many bytes a Trace keeps for a slow reader.
 const DefaultTraceMemory = 8 << 20
 
+// tracedOverhead is what a PDU that waits takes besides its bytes.
+const tracedOverhead = 160
+
 // TraceOptions change how a Trace works. The zero value is usable.
 type TraceOptions struct {
 	// Memory bounds the bytes of PDUs that wait for Next. Zero means
@@ -55,7 +58,7 @@ type Trace struct {
 
 	mu      sync.Mutex
 	queue   []TracedPDU
-	size    int // bytes of PDUs that are or will be in queue
+	size    int // bytes that PDUs take which are or will be in queue
 	dropped uint64
 	closed  bool
 	masks   [2]chapMask // of what is received and sent
@@ -93,7 +96,7 @@ func (t *Trace) Next(ctx context.Context) (TracedPDU, error) {
 			p := t.queue[0]
 			t.queue[0] = TracedPDU{}
 			t.queue = t.queue[1:]
-			t.size -= len(p.Bytes)
+			t.size -= len(p.Bytes) + tracedOverhead
 			t.mu.Unlock()
 			return p, nil
 		}
@@ -155,12 +158,12 @@ func (t *Trace) add(at *tapPoint, sent bool, header, ahs, data []byte) {
 		data = bytes.Clone(data)
 		t.masks[i].apply(data, header[1]&0x40 != 0)
 	}
-	if t.closed || t.size+n > t.limit {
+	if t.closed || t.size+n+tracedOverhead > t.limit {
 		t.dropped++
 		t.mu.Unlock()
 		return
 	}
-	t.size += n
+	t.size += n + tracedOverhead
 	t.mu.Unlock()
 
 	// The other direction need not wait for the copy.
