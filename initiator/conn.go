@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/goiscsi/goiscsi/pdu"
 )
@@ -26,8 +27,9 @@ type conn struct {
 	cid    uint16
 	group  *group // the connections of the session, this one among them
 
-	keepalive keepalive // Session.mu protects it
-	begun     uint64    // highest batch of which a byte may have been sent; the supervisor's
+	keepalive keepalive     // Session.mu protects it
+	begun     uint64        // highest batch of which a byte may have been sent; the supervisor's
+	born      time.Duration // when it became the live one, on the session's clock
 
 	// expStatSN is the next StatSN we expect. The receiver writes it, everybody
 	// who sends reads it.
@@ -44,6 +46,7 @@ type conn struct {
 
 	// The rest belongs to the receiver.
 	handled  bool   // a PDU since the last batch
+	fruitful bool   // a task has finished on it
 	maxCmdSN uint32 // as last seen, to spare the session's lock
 	expCmdSN uint32
 	cur      *slot // of the last Data-In while its task is not finished

@@ -226,6 +226,7 @@ type outcome struct {
 
 // finish finishes the task of a slot with what the target said in the PDU of h.
 func (c *conn) finish(sl *slot, o outcome, h *pdu.Header) {
+	c.fruitful = true
 	t := sl.task
 	if t.Err = o.err; o.err == nil {
 		t.Status = o.status

@@ -63,6 +63,8 @@ type Session struct {
 	failAt   time.Duration // when the recovery timeout is over; valid when reconnecting
 	ackWatch ackWatch
 
+	short int // connections of no use in a row; the supervisor's
+
 	// What Info tells.
 	result       loginResult // of the last login
 	portal       Portal

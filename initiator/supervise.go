@@ -20,6 +20,12 @@ const (
 	minRetryDelay = 25 * time.Millisecond
 	maxRetryDelay = 3 * time.Second
 
+	// Connections that end as soon as they are made, without a single answer, get
+	// longer and longer pauses, as failed logins do: a target, or something on the
+	// way to it, that accepts each login and then drops it is not to be asked without
+	// end. One that has lived for shortLife is not of that kind.
+	shortLife = 100 * time.Millisecond
+
 	// firstConnectTimeout is what a TCP connection gets in the first attempt
 	// of a recovery; it doubles up to the login timeout.
 	firstConnectTimeout = time.Second
@@ -120,6 +126,7 @@ func (s *Session) resume(c *conn) {
 	now := s.now()
 	s.conn = c
 	s.live.Store(c)
+	c.born = now
 	s.win = window{next: s.result.cmdSN, expCmd: s.result.expCmdSN, maxCmd: s.result.maxCmdSN}
 	if s.ctx.Err() == nil {
 		s.state = StateLoggedIn
@@ -155,6 +162,7 @@ func (s *Session) disconnected(c *conn) (wait time.Duration, again bool) {
 	if l := s.leaving; l != nil && l.c.lead() == c && l.answered {
 		wait = l.wait
 	}
+	wait = max(wait, s.flapping(c))
 	s.leaving = nil
 	s.conn = nil
 	s.live.Store(nil)
@@ -213,6 +221,22 @@ func (s *Session) disconnected(c *conn) (wait time.Duration, again bool) {
 	}
 	s.emit(Event{Type: EventDisconnected, Portal: portal, Err: err})
 	return wait, !ending
+}
+
+// flapping counts the times in a row that the connections were of no use, of which
+// those of c, which have ended, are the last, and returns how long to wait because of
+// them. The first costs nothing. The supervisor's.
+func (s *Session) flapping(c *conn) time.Duration {
+	fruitful := slices.ContainsFunc(c.group.conns, func(p *conn) bool { return p.fruitful })
+	if fruitful || s.now()-c.born >= shortLife {
+		s.short = 0
+		return 0
+	}
+	s.short++
+	if s.short == 1 {
+		return 0
+	}
+	return min(minRetryDelay<<min(s.short-2, 10), maxRetryDelay)
 }
 
 // interrupted is the error of a task that was in flight when its connection

@@ -532,3 +532,47 @@ func TestLostFramingIsFound(t *testing.T) {
 		}
 	})
 }
+
+// A target that accepts every login and drops the connection at once is asked
+// ever more seldom; one that drops a connection that has lived is asked at once.
+func TestFlappingConnection(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		var flapping atomic.Bool
+		var logins atomic.Int64
+		cfg := r.pipeConfig(t)
+		cfg.Params.DefaultTime2Wait = initiator.Immediately
+		var s *initiator.Session
+		cfg.OnEvent = func(e initiator.Event) {
+			if e.Type == initiator.EventRecovered {
+				logins.Add(1)
+				if flapping.Load() {
+					r.srv.DropConnections()
+				}
+			}
+		}
+		s = r.dial(t, cfg)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			before := logins.Load()
+			r.srv.DropConnections()
+			synctest.Wait()
+			if n := logins.Load() - before; n != 1 {
+				t.Fatalf("%d logins at once after a connection that had lived", n)
+			}
+		}
+		logins.Store(0)
+		flapping.Store(true)
+		r.srv.DropConnections()
+		time.Sleep(time.Minute)
+		if n := logins.Load(); n < 15 || n > 40 {
+			t.Errorf("%d logins in a minute", n)
+		}
+		flapping.Store(false)
+		time.Sleep(4 * time.Second) // the longest pause
+		synctest.Wait()
+		if st := s.Info().State; st != initiator.StateLoggedIn {
+			t.Errorf("the session is %v", st)
+		}
+		do(t, s, readTask(0, 512))
+	})
+}

@@ -115,7 +115,7 @@ const (
 
 func newSupervisor(m *machine, sid, host int, set *settings, rec map[string]string) *supervisor {
 	s := &supervisor{
-		m: m, log: m.log.With("sid", sid), key: set.key, sid: sid, host: host, created: time.Now(),
+		m: m, log: slog.New(newFloodgate(m.log.Handler())).With("sid", sid), key: set.key, sid: sid, host: host, created: time.Now(),
 		rec: maps.Clone(rec), set: set, name: set.config.InitiatorName,
 		jobs:    make(chan job),
 		wake:    make(chan struct{}, 1),
