@@ -2,9 +2,9 @@ package checker
 
 import "unsafe"
 
-// aligned returns n bytes that start at a multiple of BlockSize in memory, as
+// Aligned returns n bytes that start at a multiple of BlockSize in memory, as
 // direct I/O wants them.
-func aligned(n int) []byte {
+func Aligned(n int) []byte {
 	b := make([]byte, n+BlockSize)
 	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (BlockSize - 1)
 	return b[skip : skip+n : skip+n]

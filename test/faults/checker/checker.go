@@ -105,7 +105,7 @@ func Start(disk Disk, cfg Config) *Checker {
 	for i := range cfg.Workers {
 		w := &worker{
 			c: c, rng: rand.New(rand.NewPCG(cfg.Seed, uint64(i))), first: uint64(i * share),
-			log: make([]entry, share), buf: aligned(min(cfg.Most, share) * BlockSize),
+			log: make([]entry, share), buf: Aligned(min(cfg.Most, share) * BlockSize),
 		}
 		c.workers = append(c.workers, w)
 	}
