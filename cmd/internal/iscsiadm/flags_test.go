@@ -1,6 +1,10 @@
 package iscsiadm
 
-import "testing"
+import (
+	"slices"
+	"strings"
+	"testing"
+)
 
 func TestOptionTableIsConsistent(t *testing.T) {
 	seen := map[string]bool{}
@@ -19,5 +23,17 @@ func TestOptionTableIsConsistent(t *testing.T) {
 				t.Errorf("mode %s takes -%c, which is not in the table", mode, c)
 			}
 		}
+	}
+}
+
+func TestModesAreNamedToThoseWhoKnowNone(t *testing.T) {
+	named := strings.Split(modeWords, ", ")
+	for mode := range modes {
+		if !slices.Contains(named, mode) {
+			t.Errorf("mode %s is not named", mode)
+		}
+	}
+	if len(named) != len(modes) {
+		t.Errorf("%d modes are named, there are %d", len(named), len(modes))
 	}
 }
