@@ -162,8 +162,8 @@ func TestUnitsHangTogether(t *testing.T) {
 		enabled := strings.Fields(string(m[1]))
 		for _, name := range names {
 			_, wanted := readUnit(t, name)["Install"]
-			// The socket starts the daemon, and those who need it the view of /sys.
-			if wanted = wanted && name != "iscsid.service" && name != "iscsid-sysfs.service"; wanted != slices.Contains(enabled, name) {
+			// The socket starts the daemon.
+			if wanted = wanted && name != "iscsid.service"; wanted != slices.Contains(enabled, name) {
 				t.Errorf("%s: %s is enabled: %v, want %v", script, name, !wanted, wanted)
 			}
 		}

@@ -105,6 +105,7 @@ for line in ` + target + ` ` + bootTarget + ` 00:00:00:00:00:00; do
 	grep -qx $line /run/viewed || fail "no $line in the view: $(cat /run/viewed)"
 done
 [ -z "$(ls /sys/class/iscsi_session 2>/dev/null)" ] || fail "the machine's own /sys has changed"
+systemctl stop iscsid-sysfs # pidof takes it for a second iscsid, which it is
 
 echo "-- consumers 23: nsenter, nothing in the environment"
 [ "$(env -i /usr/bin/nsenter --mount=/proc/1/ns/mnt --net=/proc/1/ns/net /sbin/iscsiadm -m session <&-)" = "$(iscsiadm -m session)" ] || fail nsenter
