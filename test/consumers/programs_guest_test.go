@@ -126,10 +126,11 @@ func startLibvirt(t *testing.T, h *lab.Host, sys string) {
 		rm -f /run/libvirt/libvirt-sock`)
 	conf := filepath.Join(h.Dir, "libvirtd.conf")
 	h.WriteFile(conf, "listen_tls = 0\nunix_sock_group = \"root\"\nauth_unix_rw = \"none\"\n")
-	cmd := exec.Command("/usr/sbin/libvirtd", "-f", conf)
+	line := []string{"/usr/sbin/libvirtd", "-f", conf}
 	if sys != "" {
-		cmd = exec.Command("/usr/bin/unshare", "--mount", "/bin/sh", "-ec", `mount --bind "$1" /sys; shift; exec "$@"`, "sh", sys, "/usr/sbin/libvirtd", "-f", conf)
+		line = inView(sys, line...)
 	}
+	cmd := exec.Command(line[0], line[1:]...)
 	log, err := os.Create(filepath.Join(h.Dir, "libvirtd.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -187,10 +188,7 @@ func TestLibvirt(t *testing.T) {
 // starts, has the disk for a volume, and stops.
 func TestLibvirtPool(t *testing.T) {
 	h, p := newMachine(t)
-	h.Shell("modprobe fuse; [ -c /dev/fuse ] || mknod /dev/fuse c 10 229")
-	view := filepath.Join(h.Dir, "sys")
-	h.Shell("mkdir " + view + "; /usr/sbin/iscsid compat-sysfs -b " + view)
-	t.Cleanup(func() { h.Shell("umount " + view) })
+	view := compatSysfs(t, h)
 	startLibvirt(t, h, view)
 	file := filepath.Join(h.Dir, "pool.xml")
 	h.WriteFile(file, pool(p, "disks", guestTarget))

@@ -44,20 +44,14 @@ func compatSysfs(t *testing.T, h *lab.Host) string {
 			t.Error("compat-sysfs has left its mount behind")
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		if _, err := os.Stat(filepath.Join(dir, "class/iscsi_session")); err == nil {
-			return dir
+	lab.Eventually(t, "compat-sysfs to mount", func() bool {
+		if len(done) > 0 {
+			t.Fatalf("compat-sysfs has ended: %s", &log)
 		}
-		select {
-		case err := <-done:
-			done <- err
-			t.Fatalf("compat-sysfs ended: %v\n%s", err, &log)
-		case <-time.After(10 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("compat-sysfs does not mount")
-		}
-	}
+		_, err := os.Stat(filepath.Join(dir, "class/iscsi_session"))
+		return err == nil
+	})
+	return dir
 }
 
 // inView runs a line of shell with the view on /sys, in a mount namespace of
@@ -182,13 +176,10 @@ func TestSysfsOutlivesTheDaemon(t *testing.T) {
 	state := filepath.Join(dir, "class/iscsi_session/session1/state")
 	wait := func(want string) {
 		t.Helper()
-		var got []byte
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-			if got, _ = os.ReadFile(state); string(got) == want {
-				return
-			}
-		}
-		t.Fatalf("state is %q, want %q", got, want)
+		lab.Eventually(t, "state "+strings.TrimSpace(want), func() bool {
+			got, _ := os.ReadFile(state)
+			return string(got) == want
+		})
 	}
 	wait("LOGGED_IN\n")
 	d.Stop()

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/goiscsi/goiscsi/test/lab"
 )
@@ -29,12 +28,9 @@ func compatSysfs(t *testing.T, h *lab.Host) {
 	}
 	t.Cleanup(func() {
 		h.Shell("umount " + viewDir)
-		// Its end follows from that.
-		for deadline := time.Now().Add(30 * time.Second); exec.Command("pgrep", "-x", "compat-sysfs").Run() == nil; time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("compat-sysfs outlives its mount")
-			}
-		}
+		lab.Eventually(t, "compat-sysfs to end with its mount", func() bool {
+			return exec.Command("pgrep", "-x", "compat-sysfs").Run() != nil
+		})
 	})
 }
 
@@ -129,44 +125,4 @@ func TestSysfsDelete(t *testing.T) {
 
 func isNoEntry(err error) bool {
 	return err != nil && strings.HasSuffix(err.Error(), syscall.ENOENT.Error())
-}
-
-// osBrick connects and disconnects a volume as Cinder and Nova do.
-const osBrick = `
-import os, sys
-import os_brick
-from os_brick import privileged
-from os_brick.initiator import connector
-from oslo_concurrency import lockutils
-from oslo_config import cfg
-lockutils.set_defaults('/run')
-os_brick.setup(cfg.CONF)
-privileged.default.set_client_mode(False)
-c = connector.InitiatorConnector.factory('ISCSI', 'sudo', use_multipath=False, device_scan_attempts=5)
-props = {'target_discovered': False, 'target_portal': '127.0.0.1:3260', 'target_iqn': sys.argv[1], 'target_lun': 1, 'volume_id': 'v', 'access_mode': 'rw'}
-info = c.connect_volume(props)
-print('connected', info['type'], info['path'], os.path.realpath(info['path']), flush=True)
-with open(info['path'], 'r+b', buffering=0) as f:
-    f.write(b'x' * 4096)
-c.disconnect_volume(props, info)
-print('disconnected', flush=True)
-`
-
-// TestSysfsOSBrick runs OpenStack's os-brick as Debian has it: without the tree, its
-// login never ends.
-func TestSysfsOSBrick(t *testing.T) {
-	h, _ := oneTarget(t, disks(t, 1, 64<<20)...)
-	compatSysfs(t, h)
-	script := filepath.Join(h.Dir, "osbrick.py")
-	h.WriteFile(script, osBrick)
-	out := inView(t, "timeout 240 /usr/bin/python3 "+script+" "+tutorialTarget)
-	for _, want := range []string{"connected block ", " /dev/nbd", "disconnected"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("lacks %q:\n%s", want, out)
-		}
-	}
-	h.Check(lab.Expect{Code: 21, Stderr: "iscsiadm: No active sessions.\n"}, "-m", "session")
-	if left, _ := filepath.Glob("/dev/disk/by-path/*" + tutorialTarget + "*"); len(left) > 0 {
-		t.Errorf("left: %q", left)
-	}
 }
