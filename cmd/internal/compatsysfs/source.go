@@ -2,6 +2,7 @@ package compatsysfs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -50,8 +51,8 @@ func (s *source) current(ctx context.Context) *tree {
 	defer cancel()
 	list, err := s.daemon.Sessions(ctx, control.SessionQuery{})
 	if err != nil {
-		if ctx.Err() == context.Canceled { //nolint:errorlint // a signal to who asked, which says nothing of iscsid
-			return s.tree
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return s.tree // a signal to who asked, which says nothing of iscsid
 		}
 		if !s.lost {
 			s.log.Warn("iscsid does not answer, its sessions are shown as lost", "err", err)
