@@ -28,6 +28,8 @@ var exceptions = map[string]string{
 	"systemctl daemon-reload && udevadm control --reload":                       "wants a machine that runs systemd; the package's postinst does so in test/boot",
 	"systemctl enable --now iscsid.socket iscsi.service iscsi-shutdown.service": "wants a machine that runs systemd; test/boot has these units enabled",
 	"test/bench/run -parts export,digests -rounds 9":                            "needs a quiet machine for minutes",
+
+	"FSTYPE=ext4 python3 test-open-iscsi.py -v -t TARGET -i ADDRESS:PORT -s 1 -D /dev/disk/by-path/ip-ADDRESS:PORT-iscsi-TARGET-lun-N": "wants open-iscsi's source, and ten minutes; the page says what came of it",
 }
 
 // blocks returns the commands of all pages that stand in blocks of code.
