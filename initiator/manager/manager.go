@@ -7,8 +7,8 @@ import (
 )
 
 // A Manager gives programs the disks of iSCSI targets as devices of this
-// machine. A Client is one, which leaves the work to iscsid; the interface is
-// small so that tests can have one of their own.
+// machine. A Client leaves the work to iscsid, a Local does it in this process; the
+// interface is small so that tests can have one of their own.
 //
 // Methods may be called from any goroutine, and by several programs at a time:
 // logins to one target do not get in each other's way.
