@@ -333,3 +333,22 @@ func TestVolumeOverSeveralConnections(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A target gets the time to take several connections down.
+func TestSeveralConnectionsWaitLonger(t *testing.T) {
+	for _, c := range []struct {
+		connections  int
+		wait, agreed time.Duration
+	}{
+		{1, 0, 2 * time.Second},
+		{2, 0, 5 * time.Second},
+		{2, 3 * time.Second, 5 * time.Second},
+		{2, 7 * time.Second, 7 * time.Second},
+		{2, initiator.Immediately, 0},
+	} {
+		_, s := groupRig(t, c.connections, func(cfg *initiator.Config) { cfg.Params.DefaultTime2Wait = c.wait })
+		if got := s.Info().Negotiated.DefaultTime2Wait; got != c.agreed {
+			t.Errorf("%d connections, %v offered: %v agreed on, want %v", c.connections, c.wait, got, c.agreed)
+		}
+	}
+}

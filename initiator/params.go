@@ -36,6 +36,9 @@ const (
 	maxTime2 = 3600 * time.Second
 	// maxR2T is the largest MaxOutstandingR2T.
 	maxR2T = 65535
+	// groupWait is the least time that a target gets to take several connections
+	// down before the session is made anew.
+	groupWait = 5 * time.Second
 	// maxConnections is the most connections that a session may have. More
 	// than that gains nothing.
 	maxConnections = 32
@@ -99,7 +102,10 @@ type Params struct {
 	// MaxConnections is how many connections the session shall have, 1 to 32;
 	// default 1. Commands are spread over them. The target may agree to fewer,
 	// and may refuse to take part in what it agreed to; Info tells how many there
-	// are. All go to the same portal.
+	// are. All go to the same portal. With more than one, a DefaultTime2Wait
+	// below 5 s is raised to that, unless it is Immediately: the kernel's target
+	// (LIO, seen with Linux 6.1) crashes when a session is made anew while it is
+	// still taking the old one's connections down.
 	MaxConnections int
 
 	// UnorderedPDUs and UnorderedSequences offer DataPDUInOrder=No and
@@ -157,6 +163,9 @@ func (p Params) withDefaults(log *slog.Logger) (Params, error) {
 		level := min(max(p.ErrorRecoveryLevel, 0), maxRecoveryLevel)
 		log.Warn("value out of range", "parameter", "ErrorRecoveryLevel", "value", p.ErrorRecoveryLevel, "using", level)
 		p.ErrorRecoveryLevel = level
+	}
+	if p.MaxConnections > 1 && p.DefaultTime2Wait > Immediately {
+		p.DefaultTime2Wait = max(p.DefaultTime2Wait, groupWait)
 	}
 	p.DefaultTime2Wait = min(max(p.DefaultTime2Wait, 0), maxTime2).Truncate(time.Second)
 	p.DefaultTime2Retain = min(max(p.DefaultTime2Retain, 0), maxTime2).Truncate(time.Second)

@@ -117,6 +117,13 @@ func (l *LIO) Attrib(lun int, name, value string) {
 	l.write(fmt.Sprintf("core/fileio_%d/disk/attrib/%s", lun, name), value)
 }
 
+// RecoveryLevel sets the highest ErrorRecoveryLevel that the target agrees to. It
+// is no parameter: an attribute of the initiator's node overrides that.
+func (l *LIO) RecoveryLevel(name string, level int) {
+	l.t.Helper()
+	l.write("iscsi/"+name+"/tpgt_1/attrib/default_erl", strconv.Itoa(level))
+}
+
 // Sessions returns what the kernel says of the target's dynamic sessions.
 func (l *LIO) Sessions(name string) string {
 	b, _ := os.ReadFile(filepath.Join(l.root, "iscsi", name, "tpgt_1", "dynamic_sessions"))
