@@ -143,7 +143,7 @@ for i in $(seq 60); do [ "$(beat)" = "$was" ] || break; sleep 1; done
 journalctl -b --no-pager -u iscsid -p warning | grep -v '^-- ' || true
 
 echo "-- journal, log level, doctor"
-sid=$(iscsiadm -m session | sed -n 's/.*\[\([0-9]*\)\].*/\1/p' | head -n 1)
+sid=$(iscsiadm -m session | sed -n 's/.*\[\([0-9]*\)\].* ` + target + ` .*/\1/p')
 journalctl -b --no-pager -u iscsid ISCSI_SID=$sid -o cat | grep -q "is operational" || fail "the journal has no field ISCSI_SID"
 journalctl -b --no-pager -u iscsid ISCSI_SID=$sid ISCSI_LUN=2 -o verbose | grep -q ISCSI_DEVICE=/dev/nbd || fail "the journal has no field ISCSI_DEVICE"
 iscsiadm log debug && [ "$(iscsiadm log)" = debug ] && iscsiadm log info || fail "log level"
