@@ -31,7 +31,7 @@ const (
 type responses struct {
 	next   uint32              // the lowest StatSN that was not seen or announced
 	done   map[uint32]struct{} // dealt with, and above expStatSN
-	snacks int                 // since expStatSN moved
+	snacks int                 // for expStatSN, since it moved
 	atPing uint32              // expStatSN when a ping was answered last
 
 	// SNACKs that went into batch snackBatch.
@@ -123,8 +123,12 @@ func (c *conn) acknowledge(statSN uint32) {
 
 // askResponses has the target send responses again.
 func (c *conn) askResponses(from, n uint32) error {
-	if c.responses.snacks++; c.responses.snacks > maxSNACKs {
-		return withKind(ErrTransport, fmt.Errorf("response %d is lost again and again", from))
+	// Others behind the one that holds up the acknowledgement may get lost
+	// meanwhile, each for the first time.
+	if r := c.responses; from == c.expStatSN.Load() {
+		if r.snacks++; r.snacks > maxSNACKs {
+			return withKind(ErrTransport, fmt.Errorf("response %d is lost again and again", from))
+		}
 	}
 	return c.snack(&pdu.SNACK{
 		Type:              pdu.SNACKStatus,
