@@ -31,9 +31,47 @@ StandardError=inherit
 [Install]
 WantedBy=sysinit.target
 UNIT
-systemctl enable target.service >/dev/null 2>&1
-iscsiadm -m node -o new -T ` + target + ` -p 127.0.0.1:3260 >/dev/null
-iscsiadm -m node -T ` + target + ` -p 127.0.0.1:3260 -o update -n node.startup -v automatic
+# The target of a disk that is in use to the end is somewhere else in life: the @
+# keeps this one from the last signals.
+cat >/etc/systemd/system/target2.service <<'UNIT'
+[Unit]
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+Before=iscsi.service network-online.target
+[Service]
+Type=exec
+ExecStart=@/lab/bin/iscsi-target @iscsi-target -p 127.0.0.1:3261 -T ` + target + `:last -file /lab/disk4
+StandardOutput=append:/lab/target2.log
+StandardError=inherit
+[Install]
+WantedBy=sysinit.target
+UNIT
+# And this one is who uses it: it mounts it where the machine does not see it and so
+# cannot unmount it, and stays, too.
+cat >/etc/systemd/system/keeper.service <<'UNIT'
+[Unit]
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+[Service]
+Type=exec
+ExecStart=/usr/bin/unshare --mount --propagation private /bin/bash -c 'umount /mnt/a /mnt/b && mount ` + lastDisk + ` /mnt/d && echo $$$$ >/run/keeper.pid && exec -a @keeper sleep infinity'
+UNIT
+# Run when all processes were killed that can be, and all is unmounted that can be.
+mkdir -p /usr/lib/systemd/system-shutdown
+cat >/usr/lib/systemd/system-shutdown/last <<'SCRIPT'
+#!/bin/sh
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+read=$(dd if=` + lastDisk + ` bs=4096 count=16 iflag=direct 2>/dev/null | wc -c)
+nsenter --mount=/proc/$(cat /run/keeper.pid)/ns/mnt sh -c 'echo written after the last signals >/mnt/d/last && sync /mnt/d/last' && wrote=yes
+echo "last: iscsid $(pidof iscsid), bytes read $read, wrote $wrote" >/dev/console
+SCRIPT
+chmod 755 /usr/lib/systemd/system-shutdown/last
+systemctl enable target.service target2.service >/dev/null 2>&1
+for t in ":3260 ` + target + `" ":3261 ` + target + `:last"; do
+	set -- $t
+	iscsiadm -m node -o new -T $2 -p 127.0.0.1$1 >/dev/null
+	iscsiadm -m node -T $2 -p 127.0.0.1$1 -o update -n node.startup -v automatic
+done
 iscsiadm -m node -o new -T ` + bootTarget + ` -p 127.0.0.1:3260 >/dev/null
 iscsiadm -m node -T ` + bootTarget + ` -p 127.0.0.1:3260 -o update -n node.startup -v onboot
 cat >/etc/systemd/system/viewer.service <<'UNIT'
@@ -48,7 +86,7 @@ StandardOutput=file:/run/viewed
 UNIT
 mkdir -p /etc/systemd/system/iscsid.service.d
 printf '[Service]\nWatchdogSec=20\n' >/etc/systemd/system/iscsid.service.d/watchdog.conf
-mkdir -p /mnt/a /mnt/b /mnt/c
+mkdir -p /mnt/a /mnt/b /mnt/c /mnt/d
 cat >/etc/fstab <<'FSTAB'
 ` + byPath + `1 /mnt/a ext4 _netdev 0 2
 ` + byPath + `2-part1 /mnt/b ext4 _netdev,nofail 0 2
@@ -74,6 +112,26 @@ systemctl start mnt-b.mount
 findmnt -no SOURCE,TARGET /mnt/a; findmnt -no SOURCE,TARGET /mnt/b
 [ "$(pidof iscsid)" = "$(systemctl show -p MainPID --value iscsid)" ] || fail "pidof iscsid: $(pidof iscsid)"
 [ "$(cat /run/iscsid.pid)" = "$(pidof iscsid)" ] || fail pid file
+
+echo "-- what the unit leaves to iscsid"
+pid=$(pidof iscsid)
+grep -E '^(NoNewPrivs|Seccomp|VmLck):' /proc/$pid/status
+grep -qE '^NoNewPrivs:.1' /proc/$pid/status || fail "NoNewPrivs"
+grep -qE '^Seccomp:.2' /proc/$pid/status || fail "no filter of system calls"
+grep -qE '^VmLck:.* 0 kB' /proc/$pid/status && fail "memory is not locked"
+[ "$(cat /proc/$pid/oom_score_adj)" = -1000 ] || fail "oom_score_adj $(cat /proc/$pid/oom_score_adj)"
+[ "$(readlink /proc/$pid/ns/mnt)" = "$(readlink /proc/1/ns/mnt)" ] || fail "iscsid has a mount namespace of its own"
+for t in /proc/$pid/task/*; do # an I/O flusher (linux/sched.h), and its priority
+	set -- $(sed 's/.*) //' $t/stat)
+	[ $(($7 & 0x180000)) = $((0x180000)) ] && [ "${17}" = -10 ] || fail "thread: flags $7, nice ${17}"
+done
+for f in $(find /run/iscsid/state /var/lib/iscsi -type f); do
+	[ "$(stat -c %a:%u $f)" = 600:0 ] || fail "$(ls -l $f)"
+done
+[ -z "$(ss -Hltnp | grep iscsid)" ] || fail "iscsid listens: $(ss -Hltnp)"
+! journalctl -b --no-pager -u iscsid | grep -E 'not marked|not locked|Cannot adjust|not permitted' || fail "something is denied"
+systemctl start keeper.service
+timeout 60 sh -c 'until [ -s /run/keeper.pid ]; do sleep 0.2; done' || fail "no keeper: $(systemctl status --no-pager keeper)"
 
 echo "-- names"
 udevadm settle
@@ -188,6 +246,14 @@ func TestBoot(t *testing.T) {
 		if strings.Contains(string(res.Console), word) {
 			t.Errorf("the console says %q:\n%s", word, guest.Tail(res.Console, 60))
 		}
+	}
+	// What could not be unmounted was served until the machine had halted.
+	if !regexp.MustCompile(`last: iscsid \d+, bytes read 65536, wrote yes`).Match(res.Console) {
+		t.Errorf("a disk in use was not served to the end:\n%s", guest.Tail(res.Console, 20))
+	}
+	shell(t, dir, "e2fsck -fy disk4 || true") // its journal is replayed
+	if text := shell(t, dir, "debugfs -R 'cat /last' disk4 2>/dev/null"); text != "written after the last signals" {
+		t.Errorf("on the disk that was in use to the end: %q", text)
 	}
 	for m, fs := range map[string]string{"a": "disk1", "b": "disk2?offset=1048576", "c": "disk3"} {
 		sum, err := os.ReadFile(filepath.Join(dir, "sum."+m))

@@ -21,6 +21,8 @@ const bootTarget = "iqn.2026-11.com.example:onboot"
 const (
 	target = "iqn.2026-11.com.example:boot"
 	byPath = "/dev/disk/by-path/ip-127.0.0.1:3260-iscsi-" + target + "-lun-"
+	// lastDisk is one that is in use when the machine halts, as its root would be.
+	lastDisk = "/dev/disk/by-path/ip-127.0.0.1:3261-iscsi-" + target + ":last-lun-1"
 )
 
 // checkout is the root of the source.
@@ -89,12 +91,12 @@ func shell(t *testing.T, dir, line string) string {
 	return strings.TrimRight(string(out), "\n")
 }
 
-// makeDisks makes three disks: file systems on the whole of the first and the
-// last one, and in a partition of the second.
+// makeDisks makes four disks: file systems on the whole of each, and in a
+// partition of the second.
 func makeDisks(t *testing.T, dir string) {
 	t.Helper()
 	shell(t, dir, `
-		for d in 1 3; do truncate -s 64M disk$d; mkfs.ext4 -q -F disk$d; done
+		for d in 1 3 4; do truncate -s 64M disk$d; mkfs.ext4 -q -F disk$d; done
 		truncate -s 8M disk5
 		truncate -s 64M disk2
 		printf 'label: gpt\nstart=2048\n' | sfdisk -q disk2
