@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -116,8 +117,11 @@ func TestMountedFilesRead(t *testing.T) {
 
 func TestMountedFilesAct(t *testing.T) {
 	m := mount(t)
+	var mu sync.Mutex // the kernel is between the daemon and the test, which the race detector cannot see
 	var scans []int64
 	m.daemon.Scan = func(s *control.Session, lun int64) error {
+		mu.Lock()
+		defer mu.Unlock()
 		scans = append(scans, lun)
 		if lun == 9 {
 			return control.NewError(errcode.SessionNotConnected, "")
@@ -147,9 +151,11 @@ func TestMountedFilesAct(t *testing.T) {
 	if err := m.write(mountedUnit+"/rescan", "1\n"); err != nil {
 		t.Error(err)
 	}
+	mu.Lock()
 	if len(scans) != 3 || scans[0] != 1 || scans[1] != -1 || scans[2] != 1 {
 		t.Errorf("scans of %v", scans)
 	}
+	mu.Unlock()
 	for _, tc := range []struct {
 		file, text string
 		want       syscall.Errno
