@@ -226,8 +226,10 @@ func TestDialWithCHAP(t *testing.T) {
 	for name, in := range map[string]initiator.CHAP{
 		"one-way": {Username: "user", Password: "secretsecret12"},
 		"mutual":  {Username: "user", Password: "secretsecret12", UsernameIn: "tgt", PasswordIn: "othersecret123"},
-		"all algorithms": {Username: "user", Password: "secretsecret12", UsernameIn: "tgt", PasswordIn: "othersecret123",
-			Algorithms: []initiator.CHAPAlgorithm{initiator.CHAPSHA3256, initiator.CHAPSHA256, initiator.CHAPSHA1, initiator.CHAPMD5}},
+		"all algorithms": {
+			Username: "user", Password: "secretsecret12", UsernameIn: "tgt", PasswordIn: "othersecret123",
+			Algorithms: []initiator.CHAPAlgorithm{initiator.CHAPSHA3256, initiator.CHAPSHA256, initiator.CHAPSHA1, initiator.CHAPMD5},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(c *iscsitest.Config) {

@@ -110,8 +110,12 @@ func TestNothingShowsASecret(t *testing.T) {
 	chap := initiator.CHAP{Username: "alice", Password: secret, UsernameIn: "disk", PasswordIn: secret + " at all"}
 	cfg := initiator.Config{InitiatorName: "iqn.2026-01.com.example:me", CHAP: chap}
 	for _, v := range []any{
-		chap, &chap, cfg, &cfg, initiator.Target{CHAP: chap, Session: cfg}, &initiator.Target{CHAP: chap, Session: cfg},
-		initiator.DiscoveryConfig{CHAP: chap}, initiator.Info{CHAP: chap}, chap.Password,
+		chap, &chap, cfg, &cfg,
+		initiator.Target{CHAP: chap, Session: cfg},
+		&initiator.Target{CHAP: chap, Session: cfg},
+		initiator.DiscoveryConfig{CHAP: chap},
+		initiator.Info{CHAP: chap},
+		chap.Password,
 	} {
 		var log strings.Builder
 		l := slog.New(slog.NewTextHandler(&log, nil))

@@ -34,7 +34,9 @@ func FuzzServeConn(f *testing.F) {
 	for _, h := range []nbd.RequestHeader{
 		{Cmd: nbd.CmdWrite, Offset: 512, Length: 512},
 		{Cmd: nbd.CmdRead, Cookie: 1, Length: 1024},
-		{Cmd: nbd.CmdFlush}, {Cmd: nbd.CmdTrim, Length: 512}, {Cmd: nbd.CmdDisconnect},
+		{Cmd: nbd.CmdFlush},
+		{Cmd: nbd.CmdTrim, Length: 512},
+		{Cmd: nbd.CmdDisconnect},
 	} {
 		script = h.Append(script)
 		if h.Cmd == nbd.CmdWrite {

@@ -161,7 +161,7 @@ func (d *Device) Tune(q QueueSettings) error {
 		}
 	}
 	var errs []error
-	set := func(name string, value string) {
+	set := func(name, value string) {
 		err := writeAttr(queue(name), value)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("set %s to %s: %w", name, value, err))

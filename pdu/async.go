@@ -20,8 +20,10 @@ const (
 
 // String returns the event's name in lower case.
 func (e AsyncEvent) String() string {
-	names := [...]string{"scsi event", "logout request", "connection drop",
-		"session drop", "negotiation request", "task termination"}
+	names := [...]string{
+		"scsi event", "logout request", "connection drop",
+		"session drop", "negotiation request", "task termination",
+	}
 	if int(e) < len(names) {
 		return names[e]
 	}

@@ -133,8 +133,10 @@ func TestRejectBadHeader(t *testing.T) {
 func TestHeaderAccessors(t *testing.T) {
 	h := header(unhex(t, "c9800000 01000203 01020304 05060708 00000010 00000020 00000030 00000040 00000050"+
 		"00000000 00000000 00000000 00010203"))
-	got := []any{h.Immediate(), h.Final(), h.TotalAHSLength(), h.DataSegmentLength(), h.LUN(), h.InitiatorTaskTag(),
-		h.TargetTransferTag(), h.CmdSN(), h.ExpStatSN(), h.StatSN(), h.ExpCmdSN(), h.MaxCmdSN()}
+	got := []any{
+		h.Immediate(), h.Final(), h.TotalAHSLength(), h.DataSegmentLength(), h.LUN(), h.InitiatorTaskTag(),
+		h.TargetTransferTag(), h.CmdSN(), h.ExpStatSN(), h.StatSN(), h.ExpCmdSN(), h.MaxCmdSN(),
+	}
 	want := []any{true, true, 4, 0x203, pdu.LUN(0x0102030405060708), uint32(0x10), uint32(0x20), uint32(0x30), uint32(0x40), uint32(0x30), uint32(0x40), uint32(0x50)}
 	for i := range want {
 		if got[i] != want[i] {

@@ -25,10 +25,12 @@ const (
 
 // String returns the reason in words.
 func (r RejectReason) String() string {
-	names := [...]string{"", "", "data digest error", "snack reject", "protocol error",
+	names := [...]string{
+		"", "", "data digest error", "snack reject", "protocol error",
 		"command not supported", "too many immediate commands", "task in progress",
 		"invalid data ack", "invalid pdu field", "out of resources", "negotiation reset",
-		"waiting for logout"}
+		"waiting for logout",
+	}
 	if int(r) < len(names) && names[r] != "" {
 		return names[r]
 	}

@@ -27,9 +27,11 @@ const (
 
 // String returns the function's name in lower case.
 func (f TaskFunction) String() string {
-	names := [...]string{"", "abort task", "abort task set", "clear aca", "clear task set",
+	names := [...]string{
+		"", "abort task", "abort task set", "clear aca", "clear task set",
 		"logical unit reset", "target warm reset", "target cold reset", "task reassign",
-		"query task", "query task set", "i_t nexus reset", "query asynchronous event"}
+		"query task", "query task set", "i_t nexus reset", "query asynchronous event",
+	}
 	if f > 0 && int(f) < len(names) {
 		return names[f]
 	}
@@ -57,10 +59,12 @@ const taskFunctionMask = 0x7f
 
 // String returns the response in words.
 func (r TaskResponse) String() string {
-	names := [...]string{"function complete", "task does not exist", "lun does not exist",
+	names := [...]string{
+		"function complete", "task does not exist", "lun does not exist",
 		"task still allegiant", "task allegiance reassignment not supported",
 		"task management function not supported", "function authorization failed",
-		"function succeeded"}
+		"function succeeded",
+	}
 	switch {
 	case int(r) < len(names):
 		return names[r]

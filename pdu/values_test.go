@@ -82,8 +82,10 @@ func TestLookupText(t *testing.T) {
 }
 
 func TestParseNumber(t *testing.T) {
-	good := map[string]uint64{"0": 0, "1": 1, "262144": 262144, "0x40000": 0x40000, "0Xff": 255, "0x0": 0,
-		"18446744073709551615": math.MaxUint64, "0xffffffffffffffff": math.MaxUint64}
+	good := map[string]uint64{
+		"0": 0, "1": 1, "262144": 262144, "0x40000": 0x40000, "0Xff": 255, "0x0": 0,
+		"18446744073709551615": math.MaxUint64, "0xffffffffffffffff": math.MaxUint64,
+	}
 	for s, want := range good {
 		if got, err := pdu.ParseNumber(s); got != want || err != nil {
 			t.Errorf("%q: %d, %v, want %d", s, got, err, want)
@@ -180,10 +182,15 @@ func TestLUN(t *testing.T) {
 		n    uint64
 		wire pdu.LUN
 	}{
-		{0, 0}, {1, 0x0001000000000000}, {255, 0x00ff000000000000},
-		{256, 0x4100000000000000}, {16383, 0x7fff000000000000},
-		{16384, 0xd200400000000000}, {1<<24 - 1, 0xd2ffffff00000000},
-		{1 << 24, 0xe200010000000000}, {1<<40 - 1, 0xe2ffffffffff0000},
+		{0, 0},
+		{1, 0x0001000000000000},
+		{255, 0x00ff000000000000},
+		{256, 0x4100000000000000},
+		{16383, 0x7fff000000000000},
+		{16384, 0xd200400000000000},
+		{1<<24 - 1, 0xd2ffffff00000000},
+		{1 << 24, 0xe200010000000000},
+		{1<<40 - 1, 0xe2ffffffffff0000},
 	}
 	for _, tt := range tests {
 		if got := pdu.LUNFromNumber(tt.n); got != tt.wire {
@@ -211,8 +218,14 @@ func TestSerial(t *testing.T) {
 		a, b uint32
 		cmp  int
 	}{
-		{0, 0, 0}, {1, 2, -1}, {2, 1, 1}, {math.MaxUint32, 0, -1}, {0, math.MaxUint32, 1},
-		{0, 1<<31 - 1, -1}, {5, 5 + 1<<31 - 1, -1}, {1 << 31, 1, 1},
+		{0, 0, 0},
+		{1, 2, -1},
+		{2, 1, 1},
+		{math.MaxUint32, 0, -1},
+		{0, math.MaxUint32, 1},
+		{0, 1<<31 - 1, -1},
+		{5, 5 + 1<<31 - 1, -1},
+		{1 << 31, 1, 1},
 	}
 	for _, tt := range tests {
 		if got := pdu.SerialCompare(tt.a, tt.b); got != tt.cmp {

@@ -119,8 +119,10 @@ func TestSolicitedWritesDoNotAllocate(t *testing.T) {
 		h, err := c.r.Next()
 		must(err)
 		must(r2t.Decode(h, nil))
-		out = pdu.DataOut{Final: true, LUN: cmd.LUN, InitiatorTaskTag: cmd.InitiatorTaskTag,
-			TargetTransferTag: r2t.TargetTransferTag, ExpStatSN: c.expStat, Data: data}
+		out = pdu.DataOut{
+			Final: true, LUN: cmd.LUN, InitiatorTaskTag: cmd.InitiatorTaskTag,
+			TargetTransferTag: r2t.TargetTransferTag, ExpStatSN: c.expStat, Data: data,
+		}
 		must(c.w.Append(&out))
 		must(c.w.Flush())
 		h, err = c.r.Next()

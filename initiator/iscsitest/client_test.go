@@ -380,7 +380,7 @@ func pattern(n int, seed byte) []byte {
 }
 
 // respond computes a CHAP response.
-func respond(a chap.Algorithm, id string, secret, challenge string) string {
+func respond(a chap.Algorithm, id, secret, challenge string) string {
 	n, _ := pdu.ParseNumber(id)
 	c, _ := pdu.ParseBinary(challenge, 1024)
 	return pdu.FormatHex(chap.Response(a, byte(n), secret, c))

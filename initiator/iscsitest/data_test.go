@@ -198,13 +198,17 @@ func TestDataOutViolations(t *testing.T) {
 		}, "expected 2048"},
 		{"DataSN", nil, func(c *client, p *pdu.SCSICommand) {
 			p.Final = false
-			c.send(p, &pdu.DataOut{Final: true, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: pdu.ReservedTag,
-				ExpStatSN: c.expStat, DataSN: 1, Data: make([]byte, 2048)})
+			c.send(p, &pdu.DataOut{
+				Final: true, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: pdu.ReservedTag,
+				ExpStatSN: c.expStat, DataSN: 1, Data: make([]byte, 2048),
+			})
 		}, "DataSN 1, expected 0"},
 		{"buffer offset", nil, func(c *client, p *pdu.SCSICommand) {
 			p.Final = false
-			c.send(p, &pdu.DataOut{Final: true, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: pdu.ReservedTag,
-				ExpStatSN: c.expStat, BufferOffset: 512, Data: make([]byte, 1536)})
+			c.send(p, &pdu.DataOut{
+				Final: true, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: pdu.ReservedTag,
+				ExpStatSN: c.expStat, BufferOffset: 512, Data: make([]byte, 1536),
+			})
 		}, "buffer offset 512, expected 0"},
 		{"more than the r2t asks for", nil, func(c *client, p *pdu.SCSICommand) {
 			c.send(p)
@@ -219,8 +223,10 @@ func TestDataOutViolations(t *testing.T) {
 		{"LUN of the r2t", nil, func(c *client, p *pdu.SCSICommand) {
 			c.send(p)
 			r := expect[*pdu.R2T](c)
-			c.send(&pdu.DataOut{Final: true, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: r.TargetTransferTag,
-				ExpStatSN: c.expStat, Data: make([]byte, 4096)})
+			c.send(&pdu.DataOut{
+				Final: true, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: r.TargetTransferTag,
+				ExpStatSN: c.expStat, Data: make([]byte, 4096),
+			})
 		}, "LUN is not that of the r2t"},
 	}
 	for _, tt := range tests {
@@ -281,8 +287,10 @@ func TestCommandViolations(t *testing.T) {
 			p.Read = true
 			tt.change(c, p)
 			// A ping behind it shows that it was looked at.
-			c.send(p, &pdu.NOPOut{Immediate: true, InitiatorTaskTag: c.tag(), TargetTransferTag: pdu.ReservedTag,
-				CmdSN: c.cmdSN, ExpStatSN: c.expStat})
+			c.send(p, &pdu.NOPOut{
+				Immediate: true, InitiatorTaskTag: c.tag(), TargetTransferTag: pdu.ReservedTag,
+				CmdSN: c.cmdSN, ExpStatSN: c.expStat,
+			})
 			for {
 				if _, ok := c.recv().(*pdu.NOPIn); ok {
 					break

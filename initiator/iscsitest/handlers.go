@@ -65,10 +65,14 @@ func newHandlers() *[256]handler {
 		scsi.OpStartStopUnit:  {run: startStop, access: accessNone, disk: true, usage: []byte{ff, 1, 0, 0, 3, 0}},
 		scsi.OpPreventAllow:   {run: testUnitReady, access: accessNone, usage: []byte{ff, 0, 0, 0, 3, 0}},
 		scsi.OpReadCapacity10: {run: readCapacity10, access: accessNone, disk: true, usage: []byte{ff, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
-		scsi.OpServiceActionIn16: {run: serviceActionIn, access: accessNone, disk: true,
-			usage: []byte{ff, 0x1f, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, 0, 0}},
-		scsi.OpMaintenanceIn: {run: maintenanceIn, access: accessNone,
-			usage: []byte{ff, 0x1f, 0x87, ff, ff, ff, ff, ff, ff, ff, 0, 0}},
+		scsi.OpServiceActionIn16: {
+			run: serviceActionIn, access: accessNone, disk: true,
+			usage: []byte{ff, 0x1f, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, 0, 0},
+		},
+		scsi.OpMaintenanceIn: {
+			run: maintenanceIn, access: accessNone,
+			usage: []byte{ff, 0x1f, 0x87, ff, ff, ff, ff, ff, ff, ff, 0, 0},
+		},
 
 		scsi.OpRead6:              usage(read, ff, 0x1f, ff, ff, ff, 0),
 		scsi.OpRead10:             usage(read, ff, rw, ff, ff, ff, ff, 0, ff, ff, 0),
@@ -86,15 +90,23 @@ func newHandlers() *[256]handler {
 		scsi.OpSynchronizeCache16: usage(sync, ff, 2, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, 0, 0),
 		scsi.OpWriteSame10:        usage(same, ff, 0xf8, ff, ff, ff, ff, 0, ff, ff, 0),
 		scsi.OpWriteSame16:        usage(same, ff, 0xf9, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, ff, 0, 0),
-		scsi.OpUnmap: {run: unmap, length: parameterLength, access: accessWrite, disk: true,
-			usage: []byte{ff, 1, 0, 0, 0, 0, 0, ff, ff, 0}},
-		scsi.OpCompareAndWrite: {run: compareAndWrite, length: compareLength, access: accessWrite, disk: true, blocks: true,
-			usage: []byte{ff, rw, ff, ff, ff, ff, ff, ff, ff, ff, 0, 0, 0, ff, 0, 0}},
+		scsi.OpUnmap: {
+			run: unmap, length: parameterLength, access: accessWrite, disk: true,
+			usage: []byte{ff, 1, 0, 0, 0, 0, 0, ff, ff, 0},
+		},
+		scsi.OpCompareAndWrite: {
+			run: compareAndWrite, length: compareLength, access: accessWrite, disk: true, blocks: true,
+			usage: []byte{ff, rw, ff, ff, ff, ff, ff, ff, ff, ff, 0, 0, 0, ff, 0, 0},
+		},
 
-		scsi.OpPersistentReserveIn: {run: reserveIn, access: accessNone, disk: true,
-			usage: []byte{ff, 0x1f, 0, 0, 0, 0, 0, ff, ff, 0}},
-		scsi.OpPersistentReserveOut: {run: reserveOut, length: parameterLength, access: accessNone, disk: true,
-			usage: []byte{ff, 0x1f, ff, 0, 0, ff, ff, ff, ff, 0}},
+		scsi.OpPersistentReserveIn: {
+			run: reserveIn, access: accessNone, disk: true,
+			usage: []byte{ff, 0x1f, 0, 0, 0, 0, 0, ff, ff, 0},
+		},
+		scsi.OpPersistentReserveOut: {
+			run: reserveOut, length: parameterLength, access: accessNone, disk: true,
+			usage: []byte{ff, 0x1f, ff, 0, 0, ff, ff, ff, ff, 0},
+		},
 	}
 }
 

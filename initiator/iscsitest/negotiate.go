@@ -104,36 +104,60 @@ func truth(b bool) uint64 {
 
 // opKeys is the table of operational keys, never written.
 var opKeys = []opKey{
-	{name: keyHeaderDigest, kind: kindDigest, digests: func(p *Params) []string { return p.HeaderDigest },
-		set: func(n *Negotiated, v uint64) { n.HeaderDigest = v != 0 }},
-	{name: keyDataDigest, kind: kindDigest, digests: func(p *Params) []string { return p.DataDigest },
-		set: func(n *Negotiated, v uint64) { n.DataDigest = v != 0 }},
-	{name: keyMaxConnections, kind: kindMin, low: 1, high: 65535, normal: true,
+	{
+		name: keyHeaderDigest, kind: kindDigest, digests: func(p *Params) []string { return p.HeaderDigest },
+		set: func(n *Negotiated, v uint64) { n.HeaderDigest = v != 0 },
+	},
+	{
+		name: keyDataDigest, kind: kindDigest, digests: func(p *Params) []string { return p.DataDigest },
+		set: func(n *Negotiated, v uint64) { n.DataDigest = v != 0 },
+	},
+	{
+		name: keyMaxConnections, kind: kindMin, low: 1, high: 65535, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.MaxConnections) },
-		set:   func(n *Negotiated, v uint64) { n.MaxConnections = uint32(v) }},
-	{name: keyInitialR2T, kind: kindOr, normal: true, limit: func(p *Params) uint64 { return truth(p.InitialR2T) },
-		set: func(n *Negotiated, v uint64) { n.InitialR2T = v != 0 }},
-	{name: keyImmediateData, kind: kindAnd, normal: true, limit: func(p *Params) uint64 { return truth(!p.NoImmediateData) },
-		set: func(n *Negotiated, v uint64) { n.ImmediateData = v != 0 }},
-	{name: keyMaxRecvDataSegmentLength, kind: kindDeclare, low: 512, high: maxSegment,
-		set: func(n *Negotiated, v uint64) { n.MaxRecvDataSegmentLength = uint32(v) }},
-	{name: keyMaxBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
+		set:   func(n *Negotiated, v uint64) { n.MaxConnections = uint32(v) },
+	},
+	{
+		name: keyInitialR2T, kind: kindOr, normal: true, limit: func(p *Params) uint64 { return truth(p.InitialR2T) },
+		set: func(n *Negotiated, v uint64) { n.InitialR2T = v != 0 },
+	},
+	{
+		name: keyImmediateData, kind: kindAnd, normal: true, limit: func(p *Params) uint64 { return truth(!p.NoImmediateData) },
+		set: func(n *Negotiated, v uint64) { n.ImmediateData = v != 0 },
+	},
+	{
+		name: keyMaxRecvDataSegmentLength, kind: kindDeclare, low: 512, high: maxSegment,
+		set: func(n *Negotiated, v uint64) { n.MaxRecvDataSegmentLength = uint32(v) },
+	},
+	{
+		name: keyMaxBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.MaxBurstLength) },
-		set:   func(n *Negotiated, v uint64) { n.MaxBurstLength = uint32(v) }},
-	{name: keyFirstBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
+		set:   func(n *Negotiated, v uint64) { n.MaxBurstLength = uint32(v) },
+	},
+	{
+		name: keyFirstBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.FirstBurstLength) },
-		set:   func(n *Negotiated, v uint64) { n.FirstBurstLength = uint32(v) }},
-	{name: keyDefaultTime2Wait, kind: kindMax, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Wait) },
-		set: func(n *Negotiated, v uint64) { n.DefaultTime2Wait = uint32(v) }},
-	{name: keyDefaultTime2Retain, kind: kindMin, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Retain) },
-		set: func(n *Negotiated, v uint64) { n.DefaultTime2Retain = uint32(v) }},
-	{name: keyMaxOutstandingR2T, kind: kindMin, low: 1, high: 65535, normal: true,
+		set:   func(n *Negotiated, v uint64) { n.FirstBurstLength = uint32(v) },
+	},
+	{
+		name: keyDefaultTime2Wait, kind: kindMax, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Wait) },
+		set: func(n *Negotiated, v uint64) { n.DefaultTime2Wait = uint32(v) },
+	},
+	{
+		name: keyDefaultTime2Retain, kind: kindMin, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Retain) },
+		set: func(n *Negotiated, v uint64) { n.DefaultTime2Retain = uint32(v) },
+	},
+	{
+		name: keyMaxOutstandingR2T, kind: kindMin, low: 1, high: 65535, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.MaxOutstandingR2T) },
-		set:   func(n *Negotiated, v uint64) { n.MaxOutstandingR2T = uint32(v) }},
+		set:   func(n *Negotiated, v uint64) { n.MaxOutstandingR2T = uint32(v) },
+	},
 	{name: keyDataPDUInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
 	{name: keyDataSequenceInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
-	{name: keyErrorRecoveryLevel, kind: kindMin, high: 2, limit: func(p *Params) uint64 { return uint64(p.ErrorRecoveryLevel) },
-		set: func(n *Negotiated, v uint64) { n.ErrorRecoveryLevel = uint32(v) }},
+	{
+		name: keyErrorRecoveryLevel, kind: kindMin, high: 2, limit: func(p *Params) uint64 { return uint64(p.ErrorRecoveryLevel) },
+		set: func(n *Negotiated, v uint64) { n.ErrorRecoveryLevel = uint32(v) },
+	},
 }
 
 func findOpKey(name string) *opKey {

@@ -111,10 +111,14 @@ func (l *LUN) vpd(page scsi.VPDPage, n nexus) ([]byte, bool) {
 		return scsi.AppendDesignators(nil,
 			scsi.Designator{Type: scsi.DesignatorNAA, CodeSet: scsi.CodeSetBinary, ID: l.NAA},
 			scsi.Designator{Type: scsi.DesignatorT10Vendor, CodeSet: scsi.CodeSetASCII, ID: append(padded(l.Vendor, 8), l.Serial...)},
-			scsi.Designator{Type: scsi.DesignatorRelPort, CodeSet: scsi.CodeSetBinary, Association: scsi.AssocPort,
-				Protocol: scsi.ProtocolISCSI, PIV: true, ID: []byte{0, 0, 0, 1}},
-			scsi.Designator{Type: scsi.DesignatorPortGroup, CodeSet: scsi.CodeSetBinary, Association: scsi.AssocPort,
-				Protocol: scsi.ProtocolISCSI, PIV: true, ID: binary.BigEndian.AppendUint16([]byte{0, 0}, n.tpgt)},
+			scsi.Designator{
+				Type: scsi.DesignatorRelPort, CodeSet: scsi.CodeSetBinary, Association: scsi.AssocPort,
+				Protocol: scsi.ProtocolISCSI, PIV: true, ID: []byte{0, 0, 0, 1},
+			},
+			scsi.Designator{
+				Type: scsi.DesignatorPortGroup, CodeSet: scsi.CodeSetBinary, Association: scsi.AssocPort,
+				Protocol: scsi.ProtocolISCSI, PIV: true, ID: binary.BigEndian.AppendUint16([]byte{0, 0}, n.tpgt),
+			},
 		), true
 	}
 	if !l.isDisk() {

@@ -111,10 +111,14 @@ func TestQuery(t *testing.T) {
 	}{
 		{"nothing", answer(0), nil},
 		{"no such entry", answer(9), nil},
-		{"one target, two portals", answer(0, node(a, 1), group(a, "::ffff:192.0.2.1", 3260, 1), group(a, "2001:db8::1", 3261, 2)),
-			[]Portal{at(a, "192.0.2.1:3260", 1), at(a, "[2001:db8::1]:3261", 2)}},
-		{"two targets", answer(0, node(a, 1), group(a, "::ffff:192.0.2.1", 3260, 1), node(b, 1), group(b, "::ffff:192.0.2.1", 3260, 1)),
-			[]Portal{at(a, "192.0.2.1:3260", 1), at(b, "192.0.2.1:3260", 1)}},
+		{
+			"one target, two portals", answer(0, node(a, 1), group(a, "::ffff:192.0.2.1", 3260, 1), group(a, "2001:db8::1", 3261, 2)),
+			[]Portal{at(a, "192.0.2.1:3260", 1), at(a, "[2001:db8::1]:3261", 2)},
+		},
+		{
+			"two targets", answer(0, node(a, 1), group(a, "::ffff:192.0.2.1", 3260, 1), node(b, 1), group(b, "::ffff:192.0.2.1", 3260, 1)),
+			[]Portal{at(a, "192.0.2.1:3260", 1), at(b, "192.0.2.1:3260", 1)},
+		},
 		{"address in open-isns's form", answer(0, node(a, 1), group(a, "::192.0.2.1", 3260, 1)), []Portal{at(a, "192.0.2.1:3260", 1)}},
 		{"IPv6 loopback is no such form", answer(0, group(a, "::1", 3260, 1)), []Portal{at(a, "[::1]:3260", 1)}},
 		{"target and initiator in one", answer(0, node(a, 3), group(a, "::ffff:192.0.2.1", 3260, 1)), []Portal{at(a, "192.0.2.1:3260", 1)}},

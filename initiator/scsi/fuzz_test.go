@@ -62,10 +62,14 @@ func fuzzDecoders() []fuzzDecoder {
 		decoderOf(scsi.ParseProvisioning, func(p scsi.Provisioning) []byte { return page(0xb2, p.Append(nil)) },
 			page(0xb2, scsi.Provisioning{Unmap: true}.Append(nil))),
 		decoderOf(scsi.ParseCapacity16, encodeCapacity, capacity.Append16(nil), capacity.Append10(nil)),
-		{[][]byte{scsi.ModeHeader{DPOFUA: true}.AppendModeSense6(nil, scsi.CachingPage{WriteCache: true}.Append(nil))},
-			func(t *testing.T, b []byte) { checkModeSense(t, b, scsi.ParseModeHeader6) }},
-		{[][]byte{scsi.ModeHeader{DPOFUA: true}.AppendModeSense10(nil, scsi.CachingPage{WriteCache: true}.Append(nil))},
-			func(t *testing.T, b []byte) { checkModeSense(t, b, scsi.ParseModeHeader10) }},
+		{
+			[][]byte{scsi.ModeHeader{DPOFUA: true}.AppendModeSense6(nil, scsi.CachingPage{WriteCache: true}.Append(nil))},
+			func(t *testing.T, b []byte) { checkModeSense(t, b, scsi.ParseModeHeader6) },
+		},
+		{
+			[][]byte{scsi.ModeHeader{DPOFUA: true}.AppendModeSense10(nil, scsi.CachingPage{WriteCache: true}.Append(nil))},
+			func(t *testing.T, b []byte) { checkModeSense(t, b, scsi.ParseModeHeader10) },
+		},
 		decoderOf(scsi.ParseUnmapList, nil, scsi.AppendUnmapList(nil, scsi.Extent{LBA: 1, Blocks: 2})),
 		decoderOf(scsi.ParseLBAStatus, func(l []scsi.LBAStatus) []byte { return scsi.AppendLBAStatus(nil, l...) },
 			scsi.AppendLBAStatus(nil, scsi.LBAStatus{State: 1})),

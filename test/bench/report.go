@@ -58,7 +58,9 @@ func (r *report) machine(b *bench) {
 	r.row("kernel", firstLine(os.ReadFile("/proc/sys/kernel/osrelease")))
 	r.row("Go", runtime.Version())
 	for _, v := range [][]string{
-		{"qemu-nbd", "--version"}, {"fio", "--version"}, {"tgtd", "--version"},
+		{"qemu-nbd", "--version"},
+		{"fio", "--version"},
+		{"tgtd", "--version"},
 		{"qemu-system-x86_64", "--version"},
 		{"dpkg-query", "-W", "-f", "${Version}", "libiscsi7"},
 		{"dpkg-query", "-W", "-f", "${Version}", "open-iscsi"},

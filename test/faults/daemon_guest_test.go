@@ -71,7 +71,8 @@ func TestDaemonKilled(t *testing.T) {
 	r := guestRig(t)
 	tgt := targets.StartOwn(t, func(args ...string) *exec.Cmd { return r.Command("iscsi-target", args...) },
 		targets.Target{Name: targetName, LUNs: []targets.LUN{
-			{Path: targets.SparseFile(t, diskSize)}, {Path: targets.SparseFile(t, diskSize)}}})
+			{Path: targets.SparseFile(t, diskSize)}, {Path: targets.SparseFile(t, diskSize)},
+		}})
 	portal := tgt.Portal().String()
 	r.record(portal)
 	r.login(portal)
@@ -151,8 +152,10 @@ func TestDaemonAndTargetKilled(t *testing.T) {
 // TestLIODisabled disables the kernel's target under load and enables it again.
 func TestLIODisabled(t *testing.T) {
 	portal := targets.PortalAddr{Host: "127.0.0.1", Port: 3260}
-	l := targets.StartLIO(t, []targets.PortalAddr{portal}, targets.Target{Name: targetName,
-		LUNs: []targets.LUN{{Number: 0, Path: targets.SparseFile(t, diskSize)}}})
+	l := targets.StartLIO(t, []targets.PortalAddr{portal}, targets.Target{
+		Name: targetName,
+		LUNs: []targets.LUN{{Number: 0, Path: targets.SparseFile(t, diskSize)}},
+	})
 	r := guestRig(t)
 	r.record(portal.String())
 	r.login(portal.String())

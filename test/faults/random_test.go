@@ -29,7 +29,8 @@ func TestRandomFaults(t *testing.T) {
 	tgt := own(t, r.Host)
 	told := newInProcess(t, func(c *iscsitest.Config) {
 		c.Targets = append(c.Targets, iscsitest.Target{Name: other, LUNs: map[uint64]*iscsitest.LUN{
-			1: {Store: newDisk(1 << 20), Serial: "comes", WriteCache: true}, 2: {Store: newDisk(1 << 20), Serial: "goes"}}})
+			1: {Store: newDisk(1 << 20), Serial: "comes", WriteCache: true}, 2: {Store: newDisk(1 << 20), Serial: "goes"},
+		}})
 	})
 	p := proxy.Start(t, tgt.Portal().String())
 	// Enough for each fault to hit requests in flight, and no more: the suite

@@ -25,8 +25,10 @@ func TestTargetKilled(t *testing.T) {
 	}{
 		{"iscsi-target", func(r *rig) server { return own(r.t, r.Host) }},
 		{"tgt", func(r *rig) server {
-			return targets.StartTGT(r.t, 0, nil, targets.Target{Name: targetName,
-				LUNs: []targets.LUN{{Number: 1, Path: targets.SparseFile(r.t, diskSize)}}})
+			return targets.StartTGT(r.t, 0, nil, targets.Target{
+				Name: targetName,
+				LUNs: []targets.LUN{{Number: 1, Path: targets.SparseFile(r.t, diskSize)}},
+			})
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

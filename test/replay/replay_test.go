@@ -37,8 +37,10 @@ func machine(t *testing.T) (*lab.Host, *lab.Daemon) {
 	targets.StartTGT(t, 3260, []string{"127.0.0.1", "::1"},
 		targets.Target{Name: "iqn.2016-01-com.example.tg1", LUNs: lun()},
 		targets.Target{Name: "iqn.2016-01.com.example:chap", LUNs: lun(), Incoming: incoming},
-		targets.Target{Name: "iqn.2016-01.com.example:mutual", LUNs: lun(), Incoming: incoming,
-			Outgoing: &targets.CHAP{Username: "outuser", Password: "outpassword12"}})
+		targets.Target{
+			Name: "iqn.2016-01.com.example:mutual", LUNs: lun(), Incoming: incoming,
+			Outgoing: &targets.CHAP{Username: "outuser", Password: "outpassword12"},
+		})
 	return h, h.StartDaemon()
 }
 

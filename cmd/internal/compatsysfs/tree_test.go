@@ -30,14 +30,20 @@ func snapshot() []control.Session {
 		ConnState: control.ConnLoggedIn, SessionState: control.SessionLoggedIn, InternalState: control.InternalNoChange,
 		Timeouts: control.Timeouts{Recovery: 120, TargetReset: 30, LUNReset: 30, Abort: 15},
 		CHAP:     &control.CHAP{Username: "usuario", PasswordSet: true},
-		Negotiated: &control.Negotiated{HeaderDigest: "CRC32C", DataDigest: "None", MaxRecvDataSegmentLength: 262144,
-			MaxXmitDataSegmentLength: 8192, FirstBurstLength: 65536, MaxBurstLength: 262144, ImmediateData: true, MaxOutstandingR2T: 1},
+		Negotiated: &control.Negotiated{
+			HeaderDigest: "CRC32C", DataDigest: "None", MaxRecvDataSegmentLength: 262144,
+			MaxXmitDataSegmentLength: 8192, FirstBurstLength: 65536, MaxBurstLength: 262144, ImmediateData: true, MaxOutstandingR2T: 1,
+		},
 		Devices: []control.Device{
 			{LUN: 0, Type: "storage array controller", Vendor: "IET", Model: "Controller", Revision: "0001", State: "running"},
-			{LUN: 1, Type: "disk", Vendor: "IET", Model: "VIRTUAL-DISK", Revision: "0001", WWID: "360000000000000000e00000000010001",
-				Serial: "beaf11", Name: "nbd0", Path: "/dev/nbd0", State: "running", Attach: control.AttachNBD},
-			{LUN: 2, Type: "disk", Vendor: "IET", Model: "VIRTUAL-DISK", WWID: "1IET_00010002", State: "blocked",
-				Path: "/run/iscsid/luns/3-2.sock", Attach: control.AttachSocket},
+			{
+				LUN: 1, Type: "disk", Vendor: "IET", Model: "VIRTUAL-DISK", Revision: "0001", WWID: "360000000000000000e00000000010001",
+				Serial: "beaf11", Name: "nbd0", Path: "/dev/nbd0", State: "running", Attach: control.AttachNBD,
+			},
+			{
+				LUN: 2, Type: "disk", Vendor: "IET", Model: "VIRTUAL-DISK", WWID: "1IET_00010002", State: "blocked",
+				Path: "/run/iscsid/luns/3-2.sock", Attach: control.AttachSocket,
+			},
 		},
 	}}
 }

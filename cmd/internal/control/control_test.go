@@ -191,12 +191,18 @@ func TestClientErrors(t *testing.T) {
 		{"closes at once", func(net.Conn) {}, errcode.ISCSIDComm, "the daemon ended"},
 		{"is not HTTP", raw("hello\r\n\r\n"), errcode.ISCSIDComm, "malformed"},
 		{"is another server", raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), errcode.InvalidMgmtReq, "not iscsid"},
-		{"newer protocol", raw("HTTP/1.1 404 Not Found\r\nIscsid-Version: 9.1\r\nIscsid-Api-Min: 2\r\nIscsid-Api-Max: 4\r\nContent-Length: 0\r\n\r\n"),
-			errcode.InvalidMgmtReq, "iscsid 9.1 speaks control protocol versions 2 to 4, this is iscsiadm"},
-		{"empty refusal", raw("HTTP/1.1 500 Oops\r\nIscsid-Version: 3\r\nIscsid-Api-Min: 1\r\nIscsid-Api-Max: 1\r\nContent-Length: 0\r\n\r\n"),
-			errcode.ISCSIDComm, "unintelligible answer with status 500"},
-		{"wrong JSON", raw("HTTP/1.1 200 OK\r\nIscsid-Version: 3\r\nIscsid-Api-Min: 1\r\nIscsid-Api-Max: 1\r\nContent-Length: 2\r\n\r\n{}"),
-			errcode.ISCSIDComm, "unintelligible answer"},
+		{
+			"newer protocol", raw("HTTP/1.1 404 Not Found\r\nIscsid-Version: 9.1\r\nIscsid-Api-Min: 2\r\nIscsid-Api-Max: 4\r\nContent-Length: 0\r\n\r\n"),
+			errcode.InvalidMgmtReq, "iscsid 9.1 speaks control protocol versions 2 to 4, this is iscsiadm",
+		},
+		{
+			"empty refusal", raw("HTTP/1.1 500 Oops\r\nIscsid-Version: 3\r\nIscsid-Api-Min: 1\r\nIscsid-Api-Max: 1\r\nContent-Length: 0\r\n\r\n"),
+			errcode.ISCSIDComm, "unintelligible answer with status 500",
+		},
+		{
+			"wrong JSON", raw("HTTP/1.1 200 OK\r\nIscsid-Version: 3\r\nIscsid-Api-Min: 1\r\nIscsid-Api-Max: 1\r\nContent-Length: 2\r\n\r\n{}"),
+			errcode.ISCSIDComm, "unintelligible answer",
+		},
 		{"says nothing", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, errcode.ReqTimedOut, "no answer for 100ms"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -163,8 +163,10 @@ func (s *supervisor) connected() bool {
 // listing shows them and the first scan finds their devices.
 func (s *supervisor) inherit(st *sessionState) {
 	for _, us := range st.Units {
-		u := &unit{lun: pdu.LUN(us.LUN), kind: us.Attach, state: us, inherited: true,
-			info: unitInfo{kind: "disk", disk: true}, geo: geometry{size: us.Size, blockSize: us.BlockSize, readOnly: us.ReadOnly}}
+		u := &unit{
+			lun: pdu.LUN(us.LUN), kind: us.Attach, state: us, inherited: true,
+			info: unitInfo{kind: "disk", disk: true}, geo: geometry{size: us.Size, blockSize: us.BlockSize, readOnly: us.ReadOnly},
+		}
 		if link, err := byPathName(s.key.Address, s.key.Port, s.key.Target, u.lun); err == nil {
 			u.link = link
 		}

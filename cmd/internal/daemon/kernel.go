@@ -97,8 +97,10 @@ type kernelAttacher struct {
 }
 
 func newKernelAttacher(k kernel, dev, sys string, store fdStore, pool *nbd.BufferPool, log *slog.Logger) *kernelAttacher {
-	return &kernelAttacher{dev: dev, sys: sys, log: log, k: k, store: store, pool: pool,
-		open: func() (kernel, error) { return openKernel(dev, sys, log) }}
+	return &kernelAttacher{
+		dev: dev, sys: sys, log: log, k: k, store: store, pool: pool,
+		open: func() (kernel, error) { return openKernel(dev, sys, log) },
+	}
 }
 
 // get returns the driver, which it opens when it is wanted for the first

@@ -115,8 +115,11 @@ func TestParseUevent(t *testing.T) {
 		want      uevent
 		ok        bool
 	}{
-		{"partition", "add@/devices/virtual/block/nbd0/nbd0p1\x00ACTION=add\x00DEVPATH=/devices/virtual/block/nbd0/nbd0p1\x00SUBSYSTEM=block\x00DEVTYPE=partition\x00",
-			uevent{action: "add", disk: "nbd0", name: "nbd0p1"}, true},
+		{
+			"partition", "add@/devices/virtual/block/nbd0/nbd0p1\x00ACTION=add\x00DEVPATH=/devices/virtual/block/nbd0/nbd0p1\x00SUBSYSTEM=block\x00DEVTYPE=partition\x00",
+			uevent{action: "add", disk: "nbd0", name: "nbd0p1"},
+			true,
+		},
 		{"disk", "change@x\x00ACTION=change\x00DEVPATH=/devices/virtual/block/nbd12\x00SUBSYSTEM=block\x00", uevent{action: "change", disk: "nbd12", name: "nbd12"}, true},
 		{"another driver's", "add@x\x00ACTION=add\x00DEVPATH=/devices/pci/block/sda\x00SUBSYSTEM=block\x00", uevent{}, false},
 		{"queue", "add@x\x00ACTION=add\x00DEVPATH=/devices/virtual/block/nbd0/mq/0\x00SUBSYSTEM=block\x00", uevent{}, false},

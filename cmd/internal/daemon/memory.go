@@ -39,8 +39,10 @@ type memoryPlan struct {
 // what is between two collections of garbage.
 func planMemory(limit, total int64) memoryPlan {
 	if limit >= total {
-		return memoryPlan{limit: noLimit, heap: noLimit,
-			inFlight: min(max(total/8, leastInFlight), mostInFlight), idle: poolIdle}
+		return memoryPlan{
+			limit: noLimit, heap: noLimit,
+			inFlight: min(max(total/8, leastInFlight), mostInFlight), idle: poolIdle,
+		}
 	}
 	inFlight := min(max((limit-memoryBase)/3, leastInFlight), mostInFlight)
 	return memoryPlan{limit: limit, heap: max(limit-limit/3, memoryBase/2), inFlight: inFlight, idle: min(poolIdle, inFlight/2)}

@@ -42,17 +42,26 @@ func TestCgroupLimit(t *testing.T) {
 		files             map[string]string
 		want              int64
 	}{
-		{"of its own group", "/system.slice/iscsid.service", "/",
-			map[string]string{"system.slice/iscsid.service/memory.max": "67108864\n", "system.slice/memory.max": "max\n"}, 64 << 20},
-		{"of the slice", "/system.slice/iscsid.service", "/",
-			map[string]string{"system.slice/iscsid.service/memory.max": "max\n", "system.slice/memory.max": "33554432\n"}, 32 << 20},
+		{
+			"of its own group", "/system.slice/iscsid.service", "/",
+			map[string]string{"system.slice/iscsid.service/memory.max": "67108864\n", "system.slice/memory.max": "max\n"},
+			64 << 20,
+		},
+		{
+			"of the slice", "/system.slice/iscsid.service", "/",
+			map[string]string{"system.slice/iscsid.service/memory.max": "max\n", "system.slice/memory.max": "33554432\n"},
+			32 << 20,
+		},
 		{"high is less than max", "/a", "/", map[string]string{"a/memory.max": "67108864\n", "a/memory.high": "50331648\n"}, 48 << 20},
 		{"none", "/a", "/", map[string]string{"a/memory.max": "max\n", "a/memory.high": "max\n"}, noLimit},
 		{"no controller", "/a", "/", nil, noLimit},
 		{"the root group", "/", "/", nil, noLimit},
 		{"in a container with a namespace of its own", "/", "/", map[string]string{"memory.max": "67108864\n"}, 64 << 20},
-		{"in a container that sees its part of the hierarchy", "/docker/c1/iscsid", "/docker/c1",
-			map[string]string{"iscsid/memory.max": "67108864\n"}, 64 << 20},
+		{
+			"in a container that sees its part of the hierarchy", "/docker/c1/iscsid", "/docker/c1",
+			map[string]string{"iscsid/memory.max": "67108864\n"},
+			64 << 20,
+		},
 		{"outside of what is mounted", "/elsewhere", "/docker/c1", map[string]string{"memory.max": "67108864\n"}, 64 << 20},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

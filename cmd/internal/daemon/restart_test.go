@@ -279,8 +279,10 @@ func TestCrashBetweenDeviceAndItsNumberOnFile(t *testing.T) {
 	s := b.supervisor(sid)
 	backend := b.kern.disks[0].backend
 	b.halt()
-	st := &sessionState{SID: sid, Host: s.host, Created: s.created, Name: s.name, Record: s.rec,
-		Units: []unitState{{Attach: attachNBD, Backend: backend, Index: -1, WWID: "naa.1", Size: 1 << 20, BlockSize: 512}}}
+	st := &sessionState{
+		SID: sid, Host: s.host, Created: s.created, Name: s.name, Record: s.rec,
+		Units: []unitState{{Attach: attachNBD, Backend: backend, Index: -1, WWID: "naa.1", Size: 1 << 20, BlockSize: 512}},
+	}
 	if err := s.m.store.put(st); err != nil {
 		t.Fatal(err)
 	}

@@ -57,42 +57,90 @@ func TestRecordFields(t *testing.T) {
 		log  string
 		ok   func(*settings) bool
 	}{
-		{"first burst above max burst", []string{session + "FirstBurstLength", "131972", session + "MaxBurstLength", "4096"}, "FirstBurstLength is above",
+		{
+			"first burst above max burst",
+			[]string{session + "FirstBurstLength", "131972", session + "MaxBurstLength", "4096"},
+			"FirstBurstLength is above",
 			func(s *settings) bool {
 				return s.config.Params.FirstBurstLength == 4096 && s.config.Params.MaxBurstLength == 4096
-			}},
-		{"length out of range", []string{conn + "MaxRecvDataSegmentLength", "100"}, "Invalid iscsi.MaxRecvDataSegmentLength of 100. Must be within 512 and 16777215. Setting to 262144",
-			func(s *settings) bool { return s.config.Params.MaxRecvDataSegmentLength == 262144 }},
+			},
+		},
+		{
+			"length out of range",
+			[]string{conn + "MaxRecvDataSegmentLength", "100"},
+			"Invalid iscsi.MaxRecvDataSegmentLength of 100. Must be within 512 and 16777215. Setting to 262144",
+			func(s *settings) bool { return s.config.Params.MaxRecvDataSegmentLength == 262144 },
+		},
 		{"length is rounded down", []string{session + "FirstBurstLength", "131974"}, "", func(s *settings) bool { return s.config.Params.FirstBurstLength == 131972 }},
 		{"xmit length 0 is the target's", []string{conn + "MaxXmitDataSegmentLength", "0"}, "", func(s *settings) bool { return s.config.Params.MaxXmitDataSegmentLength == 0 }},
-		{"only noop interval is 0", []string{timeo + "noop_out_interval", "0", timeo + "noop_out_timeout", "7"}, "only one of noop_out",
+		{
+			"only noop interval is 0",
+			[]string{timeo + "noop_out_interval", "0", timeo + "noop_out_timeout", "7"},
+			"only one of noop_out",
 			func(s *settings) bool {
 				return s.config.Timeouts.NoopInterval == 5*time.Second && s.config.Timeouts.NoopTimeout == 7*time.Second
-			}},
-		{"both noop times are 0", []string{timeo + "noop_out_interval", "0", timeo + "noop_out_timeout", "0"}, "",
-			func(s *settings) bool { return s.config.Timeouts.NoopInterval < 0 && s.config.Timeouts.NoopTimeout < 0 }},
-		{"replacement 0 fails at once", []string{"node.session.timeo.replacement_timeout", "0"}, "",
-			func(s *settings) bool { return s.config.Timeouts.Replacement == initiator.Immediately }},
-		{"replacement below 0 never fails", []string{"node.session.timeo.replacement_timeout", "-1"}, "",
-			func(s *settings) bool { return s.config.Timeouts.Replacement < 0 && s.recoveryTimeout == -1 }},
+			},
+		},
+		{
+			"both noop times are 0",
+			[]string{timeo + "noop_out_interval", "0", timeo + "noop_out_timeout", "0"},
+			"",
+			func(s *settings) bool { return s.config.Timeouts.NoopInterval < 0 && s.config.Timeouts.NoopTimeout < 0 },
+		},
+		{
+			"replacement 0 fails at once",
+			[]string{"node.session.timeo.replacement_timeout", "0"},
+			"",
+			func(s *settings) bool { return s.config.Timeouts.Replacement == initiator.Immediately },
+		},
+		{
+			"replacement below 0 never fails",
+			[]string{"node.session.timeo.replacement_timeout", "-1"},
+			"",
+			func(s *settings) bool { return s.config.Timeouts.Replacement < 0 && s.recoveryTimeout == -1 },
+		},
 		{"time2wait 0", []string{session + "DefaultTime2Wait", "0"}, "", func(s *settings) bool { return s.config.Params.DefaultTime2Wait == initiator.Immediately }},
-		{"login budget", []string{timeo + "login_timeout", "15", "node.session.initial_login_retry_max", "8"}, "",
-			func(s *settings) bool { return s.config.LoginRetryWindow == 120*time.Second }},
-		{"login budget beyond reason", []string{timeo + "login_timeout", "2147483647", "node.session.initial_login_retry_max", "2147483647"}, "nearest",
-			func(s *settings) bool { return s.config.LoginRetryWindow == maxRetryWindow }},
+		{
+			"login budget",
+			[]string{timeo + "login_timeout", "15", "node.session.initial_login_retry_max", "8"},
+			"",
+			func(s *settings) bool { return s.config.LoginRetryWindow == 120*time.Second },
+		},
+		{
+			"login budget beyond reason",
+			[]string{timeo + "login_timeout", "2147483647", "node.session.initial_login_retry_max", "2147483647"},
+			"nearest",
+			func(s *settings) bool { return s.config.LoginRetryWindow == maxRetryWindow },
+		},
 		{"login timeout 0 is the default", []string{timeo + "login_timeout", "0"}, "", func(s *settings) bool { return s.config.Timeouts.Login == 30*time.Second }},
-		{"password decides about CHAP", []string{"node.session.auth.authmethod", "None", "node.session.auth.username", "u", "node.session.auth.password", "p"}, "CHAP is used",
-			func(s *settings) bool { return s.config.CHAP.Username == "u" && s.config.CHAP.Password == "p" }},
-		{"user names alone are no CHAP", []string{"node.session.auth.authmethod", "CHAP", "node.session.auth.username_in", "u"}, "no authentication takes place",
-			func(s *settings) bool { return s.config.CHAP.Password == "" && s.config.CHAP.UsernameIn == "" }},
-		{"CHAP algorithms", []string{"node.session.auth.password", "p", "node.session.auth.chap_algs", "SHA3-256,BOGUS,MD5,MD5"}, "Ignoring unknown value 'BOGUS' for 'node.session.auth.chap_algs'",
+		{
+			"password decides about CHAP",
+			[]string{"node.session.auth.authmethod", "None", "node.session.auth.username", "u", "node.session.auth.password", "p"},
+			"CHAP is used",
+			func(s *settings) bool { return s.config.CHAP.Username == "u" && s.config.CHAP.Password == "p" },
+		},
+		{
+			"user names alone are no CHAP",
+			[]string{"node.session.auth.authmethod", "CHAP", "node.session.auth.username_in", "u"},
+			"no authentication takes place",
+			func(s *settings) bool { return s.config.CHAP.Password == "" && s.config.CHAP.UsernameIn == "" },
+		},
+		{
+			"CHAP algorithms",
+			[]string{"node.session.auth.password", "p", "node.session.auth.chap_algs", "SHA3-256,BOGUS,MD5,MD5"},
+			"Ignoring unknown value 'BOGUS' for 'node.session.auth.chap_algs'",
 			func(s *settings) bool {
 				return slices.Equal(s.config.CHAP.Algorithms, []initiator.CHAPAlgorithm{initiator.CHAPSHA3256, initiator.CHAPMD5})
-			}},
-		{"digests in order", []string{conn + "HeaderDigest", "CRC32C,None"}, "",
+			},
+		},
+		{
+			"digests in order",
+			[]string{conn + "HeaderDigest", "CRC32C,None"},
+			"",
 			func(s *settings) bool {
 				return slices.Equal(s.config.Params.HeaderDigest, []initiator.Digest{initiator.DigestCRC32C, initiator.DigestNone})
-			}},
+			},
+		},
 		{"number that is none", []string{"node.session.cmds_max", "many"}, "the default is used", func(s *settings) bool { return s.config.CmdsMax == 128 }},
 		{"boolean that is none", []string{session + "ImmediateData", "yes"}, "the default is used", func(s *settings) bool { return !s.config.Params.NoImmediateData }},
 		{"initiator name of the interface", []string{"iface.initiatorname", "iqn.2024-01.com.example:if0"}, "", func(s *settings) bool { return s.config.InitiatorName == "iqn.2024-01.com.example:if0" }},

@@ -54,8 +54,10 @@ func (a *socketAttacher) clean() error {
 func socketLink(label string) string { return label + ".sock" }
 
 func (a *socketAttacher) attach(_ context.Context, spec attachSpec, _ func(int) error) (attachment, error) {
-	t := &socketAttachment{a: a, spec: spec, export: exportOf(&spec),
-		file: filepath.Join(a.dir, fmt.Sprintf("%d-%d.sock", spec.sid, spec.lun))}
+	t := &socketAttachment{
+		a: a, spec: spec, export: exportOf(&spec),
+		file: filepath.Join(a.dir, fmt.Sprintf("%d-%d.sock", spec.sid, spec.lun)),
+	}
 	// What is there is a dead daemon's: sids are not used twice.
 	if err := os.Remove(t.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

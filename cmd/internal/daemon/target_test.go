@@ -39,8 +39,10 @@ func recordFor(t *testing.T, portal string, set ...string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append([]string{"node.conn[0].address", host, "node.conn[0].port", port,
-		"node.session.iscsi.DefaultTime2Wait", "0", "node.session.initial_login_retry_max", "0"}, set...)
+	return append([]string{
+		"node.conn[0].address", host, "node.conn[0].port", port,
+		"node.session.iscsi.DefaultTime2Wait", "0", "node.session.initial_login_retry_max", "0",
+	}, set...)
 }
 
 func memDisk(size int64) *iscsitest.LUN {

@@ -18,20 +18,37 @@ func TestUdevProperties(t *testing.T) {
 		info unitInfo
 		want []string
 	}{
-		{"naa with extension",
+		{
+			"naa with extension",
 			unitInfo{vendor: "IET     ", model: "VIRTUAL-DISK", revision: "0001", serial: "beaf11", wwid: "360000000000000000e00000000010001"},
-			[]string{"ID_VENDOR=IET", "ID_VENDOR_ENC=IET", "ID_MODEL=VIRTUAL-DISK", "ID_MODEL_ENC=VIRTUAL-DISK", "ID_REVISION=0001",
+			[]string{
+				"ID_VENDOR=IET", "ID_VENDOR_ENC=IET", "ID_MODEL=VIRTUAL-DISK", "ID_MODEL_ENC=VIRTUAL-DISK", "ID_REVISION=0001",
 				"ID_SCSI_SERIAL=beaf11", "SCSI_IDENT_SERIAL=beaf11",
 				"ID_SERIAL=360000000000000000e00000000010001", "ID_SERIAL_SHORT=60000000000000000e00000000010001",
-				"ID_WWN_WITH_EXTENSION=0x60000000000000000e00000000010001", "ID_WWN_VENDOR_EXTENSION=0x0e00000000010001", "ID_WWN=0x6000000000000000"}},
-		{"naa of eight bytes", unitInfo{wwid: "35000c500155c5d2b"},
-			[]string{"ID_SERIAL=35000c500155c5d2b", "ID_SERIAL_SHORT=5000c500155c5d2b", "ID_WWN_WITH_EXTENSION=0x5000c500155c5d2b", "ID_WWN=0x5000c500155c5d2b"}},
-		{"no name of the unit", unitInfo{vendor: "ACME", model: "Big Disk", serial: "17"},
-			[]string{"ID_VENDOR=ACME", "ID_VENDOR_ENC=ACME", "ID_MODEL=Big_Disk", `ID_MODEL_ENC=Big\x20Disk`, "ID_SCSI_SERIAL=17",
-				"SCSI_IDENT_SERIAL=17", "ID_SERIAL=SACME_Big_Disk_17", "ID_SERIAL_SHORT=ACME_Big_Disk_17"}},
-		{"hostile", unitInfo{vendor: "A\nDEVLINKS=x", model: `"$(reboot)/..`, wwid: "1x/../../y"},
-			[]string{"ID_VENDOR=A_DEVLINKS=x", `ID_VENDOR_ENC=A\x0aDEVLINKS=x`, "ID_MODEL=___reboot__..", `ID_MODEL_ENC=\x22\x24\x28reboot\x29\x2f..`,
-				"ID_SERIAL=1x_.._.._y", "ID_SERIAL_SHORT=x_.._.._y"}},
+				"ID_WWN_WITH_EXTENSION=0x60000000000000000e00000000010001", "ID_WWN_VENDOR_EXTENSION=0x0e00000000010001", "ID_WWN=0x6000000000000000",
+			},
+		},
+		{
+			"naa of eight bytes",
+			unitInfo{wwid: "35000c500155c5d2b"},
+			[]string{"ID_SERIAL=35000c500155c5d2b", "ID_SERIAL_SHORT=5000c500155c5d2b", "ID_WWN_WITH_EXTENSION=0x5000c500155c5d2b", "ID_WWN=0x5000c500155c5d2b"},
+		},
+		{
+			"no name of the unit",
+			unitInfo{vendor: "ACME", model: "Big Disk", serial: "17"},
+			[]string{
+				"ID_VENDOR=ACME", "ID_VENDOR_ENC=ACME", "ID_MODEL=Big_Disk", `ID_MODEL_ENC=Big\x20Disk`, "ID_SCSI_SERIAL=17",
+				"SCSI_IDENT_SERIAL=17", "ID_SERIAL=SACME_Big_Disk_17", "ID_SERIAL_SHORT=ACME_Big_Disk_17",
+			},
+		},
+		{
+			"hostile",
+			unitInfo{vendor: "A\nDEVLINKS=x", model: `"$(reboot)/..`, wwid: "1x/../../y"},
+			[]string{
+				"ID_VENDOR=A_DEVLINKS=x", `ID_VENDOR_ENC=A\x0aDEVLINKS=x`, "ID_MODEL=___reboot__..", `ID_MODEL_ENC=\x22\x24\x28reboot\x29\x2f..`,
+				"ID_SERIAL=1x_.._.._y", "ID_SERIAL_SHORT=x_.._.._y",
+			},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			want := append([]string{"ID_ISCSI=1", "ID_BUS=scsi", "ID_SCSI=1", "ID_TYPE=disk"}, tc.want...)

@@ -95,6 +95,7 @@ func (e *examination) ok(check, format string, a ...any) {
 
 func (e *examination) note(check, text, advice string)    { e.found.add(check, Note, text, advice) }
 func (e *examination) warning(check, text, advice string) { e.found.add(check, Warning, text, advice) }
+
 func (e *examination) problem(check, text, advice string) { e.found.add(check, Problem, text, advice) }
 
 // denied reports whether err says that the user may not look, and says so.

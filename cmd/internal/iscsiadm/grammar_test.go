@@ -130,8 +130,10 @@ func TestArgumentErrors(t *testing.T) {
 		{"-m iface -I default -o update -n iface.mtu -v 1", 0, "", "iscsiadm: iface default is a special interface and cannot be modified.\niscsiadm: Could not update iface default: invalid parameter\n"},
 		{"-m iface -C ping", 7, "", "iscsiadm: Ping requires iface.\n"},
 		{"-m iface -I default -C ping", 7, "", "iscsiadm: Ping requires destination ipaddress.\n"},
-		{"-m iface -I default -C ping -a 10.0.0.1", 27, "Ping 1 failed: operation not supported\n",
-			"iscsiadm: hint: submode ping is for adapters that do iSCSI in hardware; use ping(8)\n"},
+		{
+			"-m iface -I default -C ping -a 10.0.0.1", 27, "Ping 1 failed: operation not supported\n",
+			"iscsiadm: hint: submode ping is for adapters that do iSCSI in hardware; use ping(8)\n",
+		},
 		{"-m iface -o apply", 7, "", "iscsiadm: Apply requires iface.\n"},
 		{"-m iface -I default -o apply", 0, "default applied.\n", "iscsiadm: Nothing to configure.\n"},
 		{"-m iface -o applyall", 7, "", "iscsiadm: Applyall requires a valid host number or MAC passed in with the --host argument.\n"},

@@ -32,7 +32,10 @@ func TestExportAndImport(t *testing.T) {
 
 	to.expect(result{"Imported 3 nodes, 1 discovery record and 1 iface from " + dir + ".\n", "", 0}, "-m", "nodedb", "-o", "import", dir)
 	for _, args := range [][]string{
-		{"-m", "node", "-S", "-T", chap}, {"-m", "node", "-P", "1"}, {"-m", "discovery", "-P", "1"}, {"-m", "iface", "-I", "lan"},
+		{"-m", "node", "-S", "-T", chap},
+		{"-m", "node", "-P", "1"},
+		{"-m", "discovery", "-P", "1"},
+		{"-m", "iface", "-I", "lan"},
 		{"-m", "discoverydb", "-t", "st", "-p", "127.0.0.1"},
 	} {
 		if a, b := from.mustRun(args...), to.mustRun(args...); a != b {

@@ -106,8 +106,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	l := &load{v: v, size: *size, blocks: v.Size() / *size, random: strings.HasPrefix(*rw, "rand"),
-		busy: *depth, done: make(chan struct{})}
+	l := &load{
+		v: v, size: *size, blocks: v.Size() / *size, random: strings.HasPrefix(*rw, "rand"),
+		busy: *depth, done: make(chan struct{}),
+	}
 	op := initiator.OpRead
 	if strings.HasSuffix(*rw, "write") {
 		op = initiator.OpWrite
