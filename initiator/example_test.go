@@ -1,14 +1,15 @@
 package initiator_test
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
+	"strings"
+
+	"github.com/kdomanski/iso9660"
 
 	"github.com/goiscsi/goiscsi/initiator"
 	"github.com/goiscsi/goiscsi/initiator/iscsitest"
@@ -147,31 +148,35 @@ func ExampleVolume_WriteZeroes_copy() {
 	// Output: equal: true
 }
 
-// Read files of an image on a disk, without mounting it and without root. Any
-// package that reads its format from an io.ReaderAt will do; here it is a zip
-// archive, which Go has as a file system.
+// Read files of a file system on a disk, without mounting it and without root.
+// Any package that reads its format from an io.ReaderAt will do; here it is an
+// ISO 9660 image.
 func ExampleVolume_IO() {
 	ctx := context.Background()
 	vol, _, stop := exampleDisks(ctx)
 	defer stop()
 	putImage(ctx, vol)
 
-	image, err := zip.NewReader(vol.IO(ctx), vol.Size())
+	image, err := iso9660.OpenImage(vol.IO(ctx))
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = fs.WalkDir(image, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	root, err := image.RootDir()
+	if err != nil {
+		log.Fatal(err)
+	}
+	files, err := root.GetChildren()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := io.ReadAll(f.Reader())
+		if err != nil {
+			log.Fatal(err)
 		}
-		text, err := fs.ReadFile(image, path)
-		fmt.Printf("%s: %s\n", path, text)
-		return err
-	})
-	if err != nil {
-		log.Fatal(err)
+		fmt.Printf("%s: %s\n", f.Name(), text)
 	}
-	// Output: etc/motd: welcome
+	// Output: motd: welcome
 }
 
 // Reserve a disk for one node of a cluster and fence off another.
@@ -368,25 +373,21 @@ func exampleCluster(ctx context.Context) (a, b *initiator.Volume, stop func()) {
 	return a, b, func() { a.Disconnect(ctx); b.Disconnect(ctx); stopTarget() }
 }
 
-// putImage writes a zip archive to the end of a disk, where readers look for
-// its directory.
+// putImage writes an ISO 9660 image with one file to a disk.
 func putImage(ctx context.Context, v *initiator.Volume) {
-	var buf bytes.Buffer
-	w := zip.NewWriter(&buf)
-	f, err := w.Create("etc/motd")
-	if err == nil {
-		_, err = io.WriteString(f, "welcome")
-	}
-	if err == nil {
-		err = w.Close()
-	}
+	w, err := iso9660.NewWriter()
 	if err != nil {
 		log.Fatal(err)
 	}
-	bs := int64(v.BlockSize())
-	n := (int64(buf.Len()) + bs - 1) / bs * bs
-	image := append(make([]byte, n-int64(buf.Len())), buf.Bytes()...)
-	if _, err := v.WriteAt(ctx, image, v.Size()-n); err != nil {
+	defer w.Cleanup() //nolint:errcheck // a temporary directory
+	if err := w.AddFile(strings.NewReader("welcome"), "motd"); err != nil {
+		log.Fatal(err)
+	}
+	var image bytes.Buffer
+	if err := w.WriteTo(&image, "EXAMPLE"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := v.WriteAt(ctx, image.Bytes(), 0); err != nil {
 		log.Fatal(err)
 	}
 }
