@@ -108,8 +108,10 @@ func (c *conn) onAnswer(h *pdu.Header) error {
 	case pdu.OpTextResponse:
 		c.rx.text++
 	}
-	if fresh, err := c.status(h.StatSN()); !fresh {
+	if fresh, err := c.status(h.StatSN()); err != nil {
 		return err
+	} else if !fresh {
+		return c.again(h)
 	}
 	c.updateWindow(h)
 	return c.answer(h.InitiatorTaskTag(), p)

@@ -45,8 +45,10 @@ func (c *conn) onNOPIn(h *pdu.Header) error {
 		return withKind(ErrProtocol, err)
 	}
 	if p.InitiatorTaskTag != pdu.ReservedTag {
-		if fresh, err := c.status(p.StatSN); !fresh {
+		if fresh, err := c.status(p.StatSN); err != nil {
 			return err
+		} else if !fresh {
+			return c.again(h)
 		}
 	}
 	c.updateWindow(h)

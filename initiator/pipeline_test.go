@@ -314,6 +314,8 @@ func TestStatsCountPDUs(t *testing.T) {
 	if err := s.Ping(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	// What the receiver counts is added up when it has dealt with all that came.
+	await(t, "the ping's answer in the counters", func() bool { return s.Stats().NopRxPDUs > 0 })
 	st := s.Stats()
 	for _, c := range st.SNMP() {
 		want := map[string]uint64{

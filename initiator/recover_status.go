@@ -83,6 +83,20 @@ func (c *conn) seen(statSN uint32) (fresh bool, err error) {
 	return true, nil
 }
 
+// again deals with a response that seen has not found to be fresh. It was sent
+// again, and that is all; but if somebody still waits for it, the target has used
+// its number before, for something else, and nothing would ever answer them.
+func (c *conn) again(h *pdu.Header) error {
+	itt := h.InitiatorTaskTag()
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	_, waited := c.s.exchanges[itt]
+	if sl, _ := c.s.slots.find(itt); sl != nil || waited {
+		return withKind(ErrProtocol, &gapError{"StatSN", c.expStatSN.Load(), h.StatSN()})
+	}
+	return nil
+}
+
 // announced takes notice that all responses before statSN were sent, and asks for
 // those that were not seen.
 func (c *conn) announced(statSN uint32) error {

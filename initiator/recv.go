@@ -176,8 +176,10 @@ func (c *conn) onSCSIResponse(h *pdu.Header) error {
 	}
 	if c.recovers() {
 		// Not acknowledged before the data are complete.
-		if fresh, err := c.seen(r.StatSN); !fresh {
+		if fresh, err := c.seen(r.StatSN); err != nil {
 			return err
+		} else if !fresh {
+			return c.again(h)
 		}
 	} else if _, err := c.status(r.StatSN); err != nil {
 		return err
