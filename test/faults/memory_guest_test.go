@@ -45,6 +45,7 @@ func TestMemoryPressure(t *testing.T) {
 	}
 	for _, limit := range limits {
 		t.Run(fmt.Sprintf("%d MiB", limit/mib), func(t *testing.T) {
+			said := kernelLog(t)
 			var stores []*patternStore
 			tgt := newInProcess(t, func(c *iscsitest.Config) {
 				for n := range uint64(disks) {
@@ -126,8 +127,8 @@ func TestMemoryPressure(t *testing.T) {
 			if n := whole.counter("memory.events", "oom_kill"); n != 0 {
 				t.Errorf("%d processes were killed for want of memory", n)
 			}
-			if out, _ := exec.Command("sh", "-c", "dmesg | grep -iE 'i/o error|hung task|out of memory'").Output(); len(out) > 0 {
-				t.Errorf("the kernel says\n%s", out)
+			if found := said("i/o error|hung task|out of memory"); found != "" {
+				t.Errorf("the kernel says\n%s", found)
 			}
 			tgt.violations()
 		})

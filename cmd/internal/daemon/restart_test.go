@@ -189,6 +189,9 @@ func TestRestartServesAllDevicesAtOnce(t *testing.T) {
 			t.Fatalf("nbd%d: %v", i, err)
 		}
 	}
+	if list, err := b.svc.Sessions(t.Context(), control.SessionQuery{}); err != nil || len(list) != 1 || list[0].Pending {
+		t.Errorf("while the units are being looked for the session is listed as %+v (%v)", list, err)
+	}
 	list()
 	s := b.up(sid)
 	for i, d := range s.Devices {

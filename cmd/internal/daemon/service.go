@@ -195,7 +195,7 @@ func (v *service) restore(states []*sessionState, surveyed <-chan struct{}) {
 			continue
 		}
 		s := newSupervisor(v.m, st.SID, st.Host, set, st.Record)
-		s.created = st.Created
+		s.created, s.restored, s.phase = st.Created, true, phaseRestore
 		v.m.reg.enter(s)
 		v.wg.Go(func() { s.restore(st, surveyed) })
 	}

@@ -55,9 +55,12 @@ type supervisor struct {
 	sid     int
 	host    int
 	created time.Time
-	rec     map[string]string
-	set     *settings
-	name    string // initiator name in use
+	// restored: an earlier daemon has had the session. It is set before run or
+	// restore is started.
+	restored bool
+	rec      map[string]string
+	set      *settings
+	name     string // initiator name in use
 
 	// ctx ends with the session's life: errLogout or errStopping is the cause.
 	ctx    context.Context
@@ -167,7 +170,6 @@ func (s *supervisor) run() {
 // devices when surveyed is closed.
 func (s *supervisor) restore(st *sessionState, surveyed <-chan struct{}) {
 	defer close(s.done)
-	s.setPhase(phaseRestore)
 	s.inherit(st)
 	if st.Ending {
 		<-surveyed

@@ -33,7 +33,7 @@ func (s *supervisor) view(q control.SessionQuery) control.Session {
 			Name: s.key.Iface, Transport: s.set.transport, InitiatorName: c.InitiatorName,
 			NetIface: s.set.netIface, HWAddress: s.set.hwAddress,
 		},
-		Pending: p == phaseLogin || p == phaseScan,
+		Pending: p == phaseLogin || p == phaseScan && !s.restored,
 		Timeouts: control.Timeouts{
 			Recovery: s.set.recoveryTimeout, TargetReset: s.set.targetResetTimeout,
 			LUNReset: s.set.lunResetTimeout, Abort: s.set.abortTimeout,
