@@ -82,7 +82,7 @@ const ruleFile = "59-iscsid.rules"
 func (e *examination) udev() {
 	const check = "udev"
 	if _, err := e.System.Stat("/run/udev/control"); err != nil {
-		e.note(check, "udev does not run; iscsid makes the links in /dev/disk/by-path itself, and nobody those in by-id", "")
+		e.note(check, "udev does not run; iscsid makes the links in /dev/disk/by-path and by-id itself", "")
 		return
 	}
 	for _, dir := range ruleDirs {
