@@ -91,28 +91,35 @@ func (h *lineHandler) WithGroup(name string) slog.Handler {
 	return &n
 }
 
-func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
+// eachAttr calls f for an attribute, or for each of those in a group, with the
+// names of its groups before its own. One without a name is left out.
+func eachAttr(group string, a slog.Attr, f func(name string, v slog.Value)) {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
 		if a.Key != "" {
 			group += a.Key + "."
 		}
 		for _, g := range v.Group() {
-			appendAttr(b, group, g)
+			eachAttr(group, g, f)
 		}
 		return
 	}
-	if a.Key == "" {
-		return
+	if a.Key != "" {
+		f(group+a.Key, v)
 	}
-	b.WriteByte(' ')
-	b.WriteString(group + a.Key)
-	b.WriteByte('=')
-	s := clean(v.String())
-	if s == "" || strings.ContainsAny(s, " =\"") {
-		s = `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
-	}
-	b.WriteString(s)
+}
+
+func appendAttr(b *bytes.Buffer, group string, a slog.Attr) {
+	eachAttr(group, a, func(name string, v slog.Value) {
+		b.WriteByte(' ')
+		b.WriteString(name)
+		b.WriteByte('=')
+		s := clean(v.String())
+		if s == "" || strings.ContainsAny(s, " =\"") {
+			s = `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
+		}
+		b.WriteString(s)
+	})
 }
 
 // clean keeps a line one line: texts of targets may contain anything.

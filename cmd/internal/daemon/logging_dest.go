@@ -113,29 +113,20 @@ func (h *journalHandler) WithGroup(name string) slog.Handler {
 
 // addFields adds an attribute as a field of the journal.
 func addFields(vars map[string]string, group string, a slog.Attr) {
-	v := a.Value.Resolve()
-	if v.Kind() == slog.KindGroup {
-		if a.Key != "" {
-			group += a.Key + "."
-		}
-		for _, g := range v.Group() {
-			addFields(vars, group, g)
-		}
-		return
+	eachAttr(group, a, func(name string, v slog.Value) {
+		vars["ISCSI_"+strings.Map(fieldRune, name)] = clean(v.String())
+	})
+}
+
+// fieldRune makes a rune one that the name of a journal's field may have.
+func fieldRune(r rune) rune {
+	switch {
+	case r >= 'a' && r <= 'z':
+		return r - 'a' + 'A'
+	case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		return r
 	}
-	if a.Key == "" {
-		return
-	}
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z':
-			return r - 'a' + 'A'
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-			return r
-		}
-		return '_'
-	}, group+a.Key)
-	vars["ISCSI_"+name] = clean(v.String())
+	return '_'
 }
 
 // levels are the words for how much is logged.
