@@ -19,7 +19,7 @@ func (c *conn) onAsync(h *pdu.Header) error {
 	if err := m.Decode(h, data); err != nil {
 		return withKind(ErrProtocol, err)
 	}
-	if fresh, err := c.status(m.StatSN); !fresh {
+	if fresh, err := c.status(h); !fresh {
 		return err
 	}
 	c.updateWindow(h)
@@ -63,7 +63,7 @@ func (c *conn) onReject(h *pdu.Header) error {
 	if err := r.Decode(h, data); err != nil {
 		return withKind(ErrProtocol, err)
 	}
-	if fresh, err := c.status(r.StatSN); !fresh {
+	if fresh, err := c.status(h); !fresh {
 		return err
 	}
 	c.updateWindow(h)

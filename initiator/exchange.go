@@ -108,10 +108,8 @@ func (c *conn) onAnswer(h *pdu.Header) error {
 	case pdu.OpTextResponse:
 		c.rx.text++
 	}
-	if fresh, err := c.status(h.StatSN()); err != nil {
+	if fresh, err := c.status(h); !fresh {
 		return err
-	} else if !fresh {
-		return c.again(h)
 	}
 	c.updateWindow(h)
 	return c.answer(h.InitiatorTaskTag(), p)

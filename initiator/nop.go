@@ -45,10 +45,8 @@ func (c *conn) onNOPIn(h *pdu.Header) error {
 		return withKind(ErrProtocol, err)
 	}
 	if p.InitiatorTaskTag != pdu.ReservedTag {
-		if fresh, err := c.status(p.StatSN); err != nil {
+		if fresh, err := c.status(h); !fresh {
 			return err
-		} else if !fresh {
-			return c.again(h)
 		}
 	}
 	c.updateWindow(h)

@@ -67,10 +67,8 @@ func (r *recovery) came() { r.asked, r.snacks = false, 0 }
 // acknowledged when all data are there.
 func (c *conn) recoverDataIn(h *pdu.Header, d *pdu.DataIn) error {
 	if d.HasStatus {
-		if fresh, err := c.seen(d.StatSN); err != nil {
+		if fresh, err := c.seen(h); !fresh {
 			return err
-		} else if !fresh {
-			return c.again(h)
 		}
 	}
 	c.updateWindow(h)

@@ -45,9 +45,10 @@ func (c *conn) recovers() bool { return c.responses != nil }
 // status takes notice of the StatSN of a PDU that has one. It returns false if
 // that PDU is to be ignored. On error recovery level 0 nothing is sent twice, so
 // that a number that is not the next one means that something was lost for good.
-func (c *conn) status(statSN uint32) (fresh bool, err error) {
+func (c *conn) status(h *pdu.Header) (fresh bool, err error) {
+	statSN := h.StatSN()
 	if c.recovers() {
-		if fresh, err = c.seen(statSN); fresh {
+		if fresh, err = c.seen(h); fresh {
 			c.acknowledge(statSN)
 		}
 		return fresh, err
@@ -62,17 +63,17 @@ func (c *conn) status(statSN uint32) (fresh bool, err error) {
 
 // seen takes notice of a response, without acknowledging it. It returns false if
 // it was dealt with before.
-func (c *conn) seen(statSN uint32) (fresh bool, err error) {
-	r := c.responses
+func (c *conn) seen(h *pdu.Header) (fresh bool, err error) {
+	r, statSN := c.responses, h.StatSN()
 	base := c.expStatSN.Load()
 	if pdu.SerialLess(statSN, base) {
-		return false, nil
+		return false, c.again(h)
 	}
 	if statSN-base >= maxUnacked {
 		return false, withKind(ErrProtocol, &gapError{"StatSN", base, statSN})
 	}
 	if _, dup := r.done[statSN]; dup {
-		return false, nil
+		return false, c.again(h)
 	}
 	if err := c.announced(statSN); err != nil {
 		return false, err
@@ -83,7 +84,7 @@ func (c *conn) seen(statSN uint32) (fresh bool, err error) {
 	return true, nil
 }
 
-// again deals with a response that seen has not found to be fresh. It was sent
+// again deals with a response whose number was dealt with before. It was sent
 // again, and that is all; but if somebody still waits for it, the target has used
 // its number before, for something else, and nothing would ever answer them.
 func (c *conn) again(h *pdu.Header) error {

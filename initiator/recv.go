@@ -102,7 +102,7 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 		return c.recoverDataIn(h, d)
 	}
 	if d.HasStatus {
-		if _, err := c.status(d.StatSN); err != nil {
+		if _, err := c.status(h); err != nil {
 			return err
 		}
 	}
@@ -176,12 +176,10 @@ func (c *conn) onSCSIResponse(h *pdu.Header) error {
 	}
 	if c.recovers() {
 		// Not acknowledged before the data are complete.
-		if fresh, err := c.seen(r.StatSN); err != nil {
+		if fresh, err := c.seen(h); !fresh {
 			return err
-		} else if !fresh {
-			return c.again(h)
 		}
-	} else if _, err := c.status(r.StatSN); err != nil {
+	} else if _, err := c.status(h); err != nil {
 		return err
 	}
 	sl, _, err := c.slotOf(r.InitiatorTaskTag)
