@@ -38,7 +38,8 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	conns     map[net.Conn]struct{}
 	closed    bool
-	ctx       context.Context // ends when connections have to drain
+	keep      func(export string, nc net.Conn) // takes over what has drained, if not nil
+	ctx       context.Context                  // ends when connections have to drain
 	drain     context.CancelFunc
 }
 
@@ -162,24 +163,54 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// start serves nc in a goroutine, which s.wg counts.
-func (s *Server) start(nc net.Conn) {
+// Resume serves the transmission phase for a client that the HandOver of another
+// Server has given away, with an export like that one's. It closes nc when it is
+// through with it, and at once if it returns an error: ErrNoExport,
+// ErrServerClosed, or that there are too many connections.
+func (s *Server) Resume(export string, nc net.Conn) error {
 	s.mu.Lock()
-	if s.closed || len(s.conns) >= s.opt.MaxConns {
-		full := !s.closed
+	x := s.exports[export]
+	s.mu.Unlock()
+	if x == nil {
+		nc.Close()
+		return fmt.Errorf("%w: %q", ErrNoExport, export)
+	}
+	return s.serve(nc, func() error { return s.transmit(nc, x) })
+}
+
+// start serves a new client.
+func (s *Server) start(nc net.Conn) {
+	err := s.serve(nc, func() error { return s.serveClient(nc) })
+	if errors.Is(err, errTooMany) {
+		s.opt.Logger.Warn(err.Error(), "max", s.opt.MaxConns)
+	}
+}
+
+// errTooMany refuses a connection above ServerOptions.MaxConns.
+var errTooMany = errors.New("nbd: too many connections")
+
+// serve runs f for a connection in a goroutine, which s.wg counts, and closes it
+// afterwards.
+func (s *Server) serve(nc net.Conn, f func() error) error {
+	s.mu.Lock()
+	var err error
+	switch {
+	case s.closed:
+		err = ErrServerClosed
+	case len(s.conns) >= s.opt.MaxConns:
+		err = errTooMany
+	}
+	if err != nil {
 		s.mu.Unlock()
 		nc.Close()
-		if full {
-			s.opt.Logger.Warn("nbd: too many connections", "max", s.opt.MaxConns)
-		}
-		return
+		return err
 	}
 	s.conns[nc] = struct{}{}
 	s.wg.Add(1)
 	s.mu.Unlock()
 	go func() {
 		defer s.wg.Done()
-		err := s.serveClient(nc)
+		err := f()
 		nc.Close()
 		s.mu.Lock()
 		delete(s.conns, nc)
@@ -191,6 +222,7 @@ func (s *Server) start(nc net.Conn) {
 			s.opt.Logger.Info("nbd: connection ended", "error", err)
 		}
 	}()
+	return nil
 }
 
 // serveClient does the handshake on nc and then the transmission.
@@ -206,6 +238,11 @@ func (s *Server) serveClient(nc net.Conn) error {
 	if err != nil {
 		return err
 	}
+	return s.transmit(nc, x)
+}
+
+// transmit serves an export on nc, which is behind its handshake.
+func (s *Server) transmit(nc net.Conn, x *served) error {
 	s.mu.Lock()
 	if x.removed {
 		s.mu.Unlock()
@@ -223,7 +260,19 @@ func (s *Server) serveClient(nc net.Conn) error {
 	if err := nc.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	return ServeConn(x.ctx, nc, x.export, x.backend, &s.opt)
+	err := ServeConn(x.ctx, nc, x.export, x.backend, &s.opt)
+	if errors.Is(err, ErrDrained) {
+		s.mu.Lock()
+		keep := s.keep
+		if x.removed {
+			keep = nil
+		}
+		s.mu.Unlock()
+		if keep != nil {
+			keep(x.export.Name, nc)
+		}
+	}
+	return err
 }
 
 // lookup returns the export that a client means by name, or nil.
@@ -285,6 +334,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// HandOver ends the server as Shutdown does, but clients do not see it: when the
+// requests that a client has in flight are answered, its connection is given to
+// keep with the name of its export, to be served on by the Resume of another Server,
+// in this process or in one that gets a copy of the descriptor. keep may
+// be called by several goroutines at once; the connection is closed when it returns, so it has to make its copy.
+// Clients still in the handshake are cut.
+func (s *Server) HandOver(ctx context.Context, keep func(export string, nc net.Conn)) error {
+	s.mu.Lock()
+	s.keep = keep
+	s.mu.Unlock()
+	return s.Shutdown(ctx)
 }
 
 // Close cuts all connections and waits for the backends to complete what they

@@ -350,6 +350,131 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 	}
 }
 
+func TestHandOverKeepsClientsConnected(t *testing.T) {
+	old, m := twoDisks(t, nil)
+	dial := listen(t, old)
+	halfway := dial()
+	newClient(t, halfway)
+	var peers []*nbdtest.Peer
+	for _, name := range []string{"a", "a", "b"} {
+		peer, _, err := newClient(t, dial()).Go(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, peer)
+	}
+	next := nbd.NewServer(nil)
+	defer next.Close()
+	for _, name := range []string{"a", "b"} {
+		if err := next.Add(m.Export(name), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type client struct {
+		export string
+		nc     net.Conn
+	}
+	kept := make(chan client, len(peers))
+	if err := old.HandOver(t.Context(), func(export string, nc net.Conn) {
+		f, err := nc.(*net.UnixConn).File()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		again, err := net.FileConn(f)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		kept <- client{export, again}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, halfway); err != nil {
+		t.Errorf("the client in its handshake: %v", err)
+	}
+	// A request that is sent meanwhile waits in the socket.
+	if _, err := peers[0].Send(nbd.CmdWrite, 0, 4096, 512, pattern(512, 7)); err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) != len(peers) {
+		t.Fatalf("%d clients were handed over, want %d", len(kept), len(peers))
+	}
+	for range peers {
+		c := <-kept
+		if err := next.Resume(c.export, c.nc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := peers[0].Recv(); err != nil {
+		t.Errorf("reply to what was sent between the servers: %v", err)
+	}
+	for i, peer := range peers {
+		if got, err := peer.Read(4096, 512); err != nil || !bytes.Equal(got, pattern(512, 7)) {
+			t.Errorf("client %d: read %x…, %v", i, got[:min(len(got), 8)], err)
+		}
+	}
+}
+
+func TestHandOverAnswersFirst(t *testing.T) {
+	s := nbd.NewServer(nil)
+	b := newManualBackend()
+	if err := s.Add(&nbd.Export{Size: 1 << 20}, b); err != nil {
+		t.Fatal(err)
+	}
+	peer, _, err := newClient(t, listen(t, s)()).Go("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peer.Send(nbd.CmdRead, 0, 0, 4096, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := <-b.requests
+	kept, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- s.HandOver(t.Context(), func(string, net.Conn) { close(kept) }) }()
+	select {
+	case <-kept:
+		t.Fatal("handed over with a request in flight")
+	case <-done:
+		t.Fatal("through with a request in flight")
+	default:
+	}
+	complete(req, 0)
+	if _, err := peer.Recv(); err != nil {
+		t.Errorf("reply before the hand-over: %v", err)
+	}
+	<-kept
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestResumeRefuses(t *testing.T) {
+	s, _ := twoDisks(t, &nbd.ServerOptions{MaxConns: 1})
+	resume := func(export string) (error, net.Conn) {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		return s.Resume(export, ours), theirs
+	}
+	refused := func(what, export string, want error) {
+		err, nc := resume(export)
+		if err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+		if _, err := nc.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%s: the connection is left open: %v", what, err)
+		}
+	}
+	refused("an export that is not there", "c", nbd.ErrNoExport)
+	if err, _ := resume("a"); err != nil {
+		t.Fatal(err)
+	}
+	refused("a connection too many", "a", nil)
+	s.Close()
+	refused("a server that has ended", "a", nbd.ErrServerClosed)
+}
+
 func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	s := nbd.NewServer(nil)
 	b := newManualBackend()
