@@ -33,8 +33,9 @@ type attacher interface {
 	// left under the number. An error that wraps errNoDevice says that it is
 	// not there any more.
 	adopt(ctx context.Context, spec attachSpec, index int) (attachment, error)
-	// discard removes what an earlier daemon left; nothing there is no error.
-	discard(ctx context.Context, index int, backend string) error
+	// discard removes what an earlier daemon left of a session's unit; nothing
+	// there is no error.
+	discard(ctx context.Context, sid int, st unitState) error
 }
 
 // An attachment is one volume being offered. It is used by one goroutine.

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,9 +146,9 @@ func (b *bench) halt() {
 // noStore keeps no sockets.
 type noStore struct{}
 
-func (*noStore) keep(string, net.Conn) bool { return false }
-func (*noStore) take(string) net.Conn       { return nil }
-func (*noStore) close()                     {}
+func (*noStore) keep(string, fileSocket) bool { return false }
+func (*noStore) take(string) []*os.File       { return nil }
+func (*noStore) close()                       {}
 
 func testRecord(set ...string) map[string]string {
 	rec := map[string]string{

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,16 +15,58 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An fdStore keeps the sockets of devices over a planned restart: what is
-// kept by one daemon is taken by the next, and the kernel notices nothing.
+// An fdStore keeps sockets over a planned restart: what is kept by one daemon
+// is taken by the next, and the kernel, or the client of a unix socket, notices
+// nothing. Several may be kept under one name.
 type fdStore interface {
 	// keep hands a socket on and reports whether that was possible. The
 	// caller closes its own copy in any case.
-	keep(backend string, conn net.Conn) bool
-	// take returns the socket kept for a device, or nil.
-	take(backend string) net.Conn
+	keep(name string, s fileSocket) bool
+	// take returns what was kept under a name. The caller closes it.
+	take(name string) []*os.File
 	// close drops what nobody has taken.
 	close()
+}
+
+// A fileSocket is a connection or a listener that can be given to another process.
+type fileSocket interface {
+	// File returns a copy of the descriptor.
+	File() (*os.File, error)
+}
+
+// keepConn hands a connection on, if it is of a kind that can be.
+func keepConn(s fdStore, name string, conn net.Conn) bool {
+	f, ok := conn.(fileSocket)
+	return ok && s.keep(name, f)
+}
+
+// takeConns returns the connections kept under a name whose other end is still there.
+func takeConns(s fdStore, name string) []net.Conn {
+	var conns []net.Conn
+	for _, f := range s.take(name) {
+		conn, err := net.FileConn(f)
+		f.Close()
+		switch {
+		case err != nil: // not a socket: nobody of ours has kept it
+		case hungUp(conn):
+			conn.Close()
+		default:
+			conns = append(conns, conn)
+		}
+	}
+	return conns
+}
+
+// takeListener returns the listener kept under a name, or nil.
+func takeListener(s fdStore, name string) net.Listener {
+	var l net.Listener
+	for _, f := range s.take(name) {
+		if l == nil {
+			l, _ = net.FileListener(f) // an error means that nobody of ours has kept it
+		}
+		f.Close()
+	}
+	return l
 }
 
 // systemdStore keeps sockets in the service manager (FDSTORE=1 of
@@ -33,7 +77,7 @@ type systemdStore struct {
 	ours   chan struct{} // closed when the service manager has dropped its copies
 
 	mu     sync.Mutex
-	passed map[string]*os.File // by fdName
+	passed map[string][]*os.File // by fdName
 }
 
 // newSystemdStore takes charge of the sockets among the passed descriptors
@@ -41,14 +85,13 @@ type systemdStore struct {
 // takes as long as the login that has to come before they are served; close waits
 // for the goroutine.
 func newSystemdStore(passed []*os.File, log *slog.Logger) *systemdStore {
-	s := &systemdStore{log: log, notify: os.Getenv("NOTIFY_SOCKET"), ours: make(chan struct{}), passed: make(map[string]*os.File)}
-	var names []string
+	s := &systemdStore{log: log, notify: os.Getenv("NOTIFY_SOCKET"), ours: make(chan struct{}), passed: make(map[string][]*os.File)}
 	for _, f := range passed {
 		if strings.HasPrefix(f.Name(), fdPrefix) {
-			s.passed[f.Name()] = f
-			names = append(names, f.Name())
+			s.passed[f.Name()] = append(s.passed[f.Name()], f)
 		}
 	}
+	names := slices.Collect(maps.Keys(s.passed))
 	go func() {
 		defer close(s.ours)
 		s.forget(names)
@@ -58,25 +101,21 @@ func newSystemdStore(passed []*os.File, log *slog.Logger) *systemdStore {
 
 const fdPrefix = "nbd-"
 
-// fdName is the name under which a device's socket is kept; a colon cannot
-// be part of it (sd_pid_notify_with_fds(3)).
-func fdName(backend string) string { return fdPrefix + strings.ReplaceAll(backend, ":", "-") }
+// fdName is the name under which a socket is kept by the service manager; a colon
+// cannot be part of it (sd_pid_notify_with_fds(3)).
+func fdName(name string) string { return fdPrefix + strings.ReplaceAll(name, ":", "-") }
 
-func (s *systemdStore) keep(backend string, conn net.Conn) bool {
+func (s *systemdStore) keep(name string, socket fileSocket) bool {
 	if s.notify == "" {
 		return false
 	}
-	uc, ok := conn.(*net.UnixConn)
-	if !ok {
-		return false
-	}
-	f, err := uc.File()
+	f, err := socket.File()
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	// FDPOLL=0: a hang-up of the kernel's end does not drop it unseen.
-	if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+fdName(backend), unix.UnixRights(int(f.Fd()))); err != nil {
+	if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+fdName(name), unix.UnixRights(int(f.Fd()))); err != nil {
 		s.log.Warn("socket of a device is not kept by the service manager", "err", err)
 		return false
 	}
@@ -94,26 +133,16 @@ func (s *systemdStore) send(msg string, rights []byte) error {
 	return os.NewSyscallError("sendmsg", unix.Sendmsg(fd, []byte(msg), rights, &unix.SockaddrUnix{Name: s.notify}, 0))
 }
 
-func (s *systemdStore) take(backend string) net.Conn {
-	name := fdName(backend)
+func (s *systemdStore) take(name string) []*os.File {
+	name = fdName(name)
 	s.mu.Lock()
-	f := s.passed[name]
+	files := s.passed[name]
 	delete(s.passed, name)
 	s.mu.Unlock()
-	if f == nil {
-		return nil
+	if len(files) > 0 {
+		<-s.ours
 	}
-	<-s.ours
-	defer f.Close()
-	conn, err := net.FileConn(f)
-	if err != nil {
-		return nil
-	}
-	if hungUp(conn) {
-		conn.Close()
-		return nil
-	}
-	return conn
+	return files
 }
 
 // forget makes the service manager drop its copies, and waits until it has
@@ -166,8 +195,10 @@ func (s *systemdStore) close() {
 	<-s.ours
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.passed {
-		f.Close()
+	for _, files := range s.passed {
+		for _, f := range files {
+			f.Close()
+		}
 	}
 	clear(s.passed)
 }

@@ -18,35 +18,27 @@ import (
 // A memStore keeps sockets as the service manager does, in memory.
 type memStore struct {
 	mu   sync.Mutex
-	kept map[string]*os.File
+	kept map[string][]*os.File
 }
 
-func newMemStore() *memStore { return &memStore{kept: make(map[string]*os.File)} }
+func newMemStore() *memStore { return &memStore{kept: make(map[string][]*os.File)} }
 
-func (m *memStore) keep(backend string, conn net.Conn) bool {
-	f, err := conn.(*net.UnixConn).File()
+func (m *memStore) keep(name string, s fileSocket) bool {
+	f, err := s.File()
 	if err == nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.kept[backend] = f
+		m.kept[name] = append(m.kept[name], f)
 	}
 	return err == nil
 }
 
-func (m *memStore) take(backend string) net.Conn {
+func (m *memStore) take(name string) []*os.File {
 	m.mu.Lock()
-	f := m.kept[backend]
-	delete(m.kept, backend)
-	m.mu.Unlock()
-	if f == nil {
-		return nil
-	}
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil
-	}
-	return c
+	defer m.mu.Unlock()
+	files := m.kept[name]
+	delete(m.kept, name)
+	return files
 }
 
 func (m *memStore) close() {}
@@ -113,7 +105,7 @@ func TestSystemdKeepsASocket(t *testing.T) {
 	}
 	ours.Close()
 	const backend = "iscsid:abc:1:0001000000000000"
-	if !newSystemdStore(nil, log).keep(backend, conn) {
+	if !keepConn(newSystemdStore(nil, log), backend, conn) {
 		t.Fatal("not kept")
 	}
 	conn.Close()
@@ -138,8 +130,8 @@ func TestSystemdKeepsASocket(t *testing.T) {
 
 	next := newSystemdStore([]*os.File{os.NewFile(uintptr(rights[0]), fdName(backend))}, log)
 	defer next.close()
-	taken := make(chan net.Conn, 1)
-	go func() { taken <- next.take(backend) }()
+	taken := make(chan []net.Conn, 1)
+	go func() { taken <- takeConns(next, backend) }()
 	if n, err := manager.Read(text); err != nil || !strings.HasPrefix(string(text[:n]), "FDSTOREREMOVE=1") {
 		t.Errorf("the manager was not told to forget it: %q, %v", text[:n], err)
 	}
@@ -158,10 +150,11 @@ func TestSystemdKeepsASocket(t *testing.T) {
 		t.Fatal(err, rights)
 	}
 	unix.Close(rights[0])
-	got := <-taken
-	if got == nil {
-		t.Fatal("not found again")
+	conns := <-taken
+	if len(conns) != 1 {
+		t.Fatalf("%d connections found again, want one", len(conns))
 	}
+	got := conns[0]
 	defer got.Close()
 	if _, err := kernelEnd.WriteString("x"); err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@ func (s *supervisor) discard(ctx context.Context, u *unit) {
 	}
 	_, how, err := s.m.choose(st.Attach)
 	if err == nil && how != nil {
-		err = how.discard(ctx, st.Index, st.Backend)
+		err = how.discard(ctx, s.sid, st)
 	}
 	if err != nil {
 		s.log.Warn("device of an earlier iscsid", "index", st.Index, "backend", st.Backend, "err", err)

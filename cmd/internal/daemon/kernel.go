@@ -213,7 +213,7 @@ func (a *kernelAttacher) adopt(ctx context.Context, spec attachSpec, index int) 
 	if err != nil {
 		return nil, err
 	}
-	conn := a.store.take(spec.backend)
+	conn := a.kept(spec.backend)
 	if conn == nil {
 		bound, cancel := context.WithTimeout(ctx, adoptTime)
 		conns, err := dev.Reconfigure(bound, 1)
@@ -237,8 +237,13 @@ func (a *kernelAttacher) adopt(ctx context.Context, spec attachSpec, index int) 
 	return t, nil
 }
 
-func (a *kernelAttacher) discard(ctx context.Context, index int, backend string) error {
-	if conn := a.store.take(backend); conn != nil {
+func (a *kernelAttacher) discard(ctx context.Context, _ int, st unitState) error {
+	return a.remove(ctx, st.Index, st.Backend)
+}
+
+// remove removes the device with the number, if its backend identifier is that one.
+func (a *kernelAttacher) remove(ctx context.Context, index int, backend string) error {
+	if conn := a.kept(backend); conn != nil {
 		conn.Close()
 	}
 	k, err := a.get()
@@ -253,6 +258,19 @@ func (a *kernelAttacher) discard(ctx context.Context, index int, backend string)
 		return err
 	}
 	return dev.Detach(ctx)
+}
+
+// kept returns the socket of a device that an earlier daemon has handed over, or
+// nil.
+func (a *kernelAttacher) kept(backend string) net.Conn {
+	conns := takeConns(a.store, backend)
+	if len(conns) == 0 {
+		return nil
+	}
+	for _, more := range conns[1:] { // a device has one
+		more.Close()
+	}
+	return conns[0]
 }
 
 // findDevice finds the device with the backend identifier of cfg, by its
@@ -398,7 +416,7 @@ func (t *kernelAttachment) park(ctx context.Context, drain bool) {
 		t.drain()
 		select {
 		case <-t.stopped:
-			if errors.Is(t.result, nbd.ErrDrained) && t.a.store.keep(t.spec.backend, t.conn) {
+			if errors.Is(t.result, nbd.ErrDrained) && keepConn(t.a.store, t.spec.backend, t.conn) {
 				t.a.log.Debug("socket of a device is kept for the next iscsid", "device", t.name())
 			}
 		case <-ctx.Done():

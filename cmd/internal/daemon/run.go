@@ -169,8 +169,8 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	pool := nbd.NewBufferPool(poolIdle)
 	d.kernel = newKernelAttacher(o.kernel, o.Paths.Dev, o.Paths.Sys, fds, pool, log)
-	sockets := newSocketAttacher(o.Paths.LUNDir(), pool, log)
-	if err := sockets.clean(); err != nil {
+	sockets := newSocketAttacher(o.Paths.LUNDir(), fds, pool, log)
+	if err := sockets.clean(states); err != nil {
 		return nil, fmt.Errorf("socket directory: %w", err)
 	}
 	d.m = &machine{
@@ -301,7 +301,7 @@ func (d *daemon) orphans(states []*sessionState) map[int]string {
 func (d *daemon) removeOrphans(orphans map[int]string) {
 	for index, id := range orphans {
 		d.log.Warn("kernel device without a session is removed", "device", "nbd"+strconv.Itoa(index), "backend", id)
-		if err := d.kernel.discard(d.stopped, index, id); err != nil {
+		if err := d.kernel.remove(d.stopped, index, id); err != nil {
 			d.log.Warn("kernel device stays", "index", index, "err", err)
 		}
 	}

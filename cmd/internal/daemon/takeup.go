@@ -38,7 +38,9 @@ func (s *supervisor) takeUp(ctx context.Context) {
 		taken = append(taken, u)
 	})
 	for _, u := range taken {
-		s.m.udev.put(u.state.Backend, &u.info, u.link)
+		if u.kind == attachNBD {
+			s.m.udev.put(u.state.Backend, &u.info, u.link)
+		}
 		s.offered(u)
 	}
 	if len(taken) > 0 {
