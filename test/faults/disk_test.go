@@ -117,10 +117,13 @@ func newInProcess(t *testing.T, mod func(*iscsitest.Config)) *inProcess {
 	return p
 }
 
-// stop ends the target as a crash does.
+// stop ends the target as a crash does. What it had received it does not do
+// any more when stop returns: else a command could meet what a test does next.
 func (p *inProcess) stop() {
+	p.t.Helper()
 	p.srv.StopListening()
 	p.srv.ResetConnections()
+	eventually(p.t, "the target's connections end", func() bool { return len(p.srv.Conns()) == 0 })
 }
 
 // start has it listen again.

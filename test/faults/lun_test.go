@@ -4,6 +4,7 @@ package faults
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,55 +115,58 @@ func TestAnotherDisk(t *testing.T) {
 		{"while the target is away, without unit attention", false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			for range times(3, 100) {
-				tgt := newInProcess(t, func(c *iscsitest.Config) { c.UnitAttention = tc.attention })
-				r := newRig(t)
-				r.record(tgt.addr)
-				r.login(tgt.addr)
-				e, err := checker.OpenExport(r.Socket())
-				if err != nil {
-					t.Fatal(err)
-				}
-				cfg := checker.Config{Flushes: 1}
-				if tc.live {
-					// A target reports the change to one command; what else is in
-					// flight at that moment is in its hands.
-					cfg.Workers = 1
-				}
-				c := start(t, e, cfg)
-				between(0, 50*time.Millisecond)
-				c.Tolerate(true)
-				other := newDisk(diskSize)
-				replace := func() {
-					if err := tgt.srv.SetLUN(targetName, 1, &iscsitest.LUN{Store: other, WriteCache: true, Serial: "second", NAA: []byte{0x30, 0, 0, 0, 0, 0, 0, 2}}); err != nil {
-						t.Error(err)
-					}
-				}
-				if tc.live {
-					replace()
-				} else {
-					tgt.stop()
-					replace()
-					tgt.start()
-				}
-				eventually(t, "I/O to a disk that is gone fails", func() bool { return c.Failures() > 0 })
-				// The daemon finds the new disk by itself or is told to look.
-				r.Must("-m", "session", "--rescan")
-				if !other.unwritten() {
-					t.Errorf("the other disk was written to %d times", other.written())
-				}
-				if err := c.Findings(); err != nil {
-					t.Errorf("the other disk was read: %v", err)
-				}
-				if _, err := os.Stat(r.Socket()); err != nil {
-					t.Errorf("the other disk is not served: %v", err)
-				}
-				if !strings.Contains(r.Must("-m", "session", "-P", "3"), "Lun: 1\n") {
-					t.Error("the other disk is not listed")
-				}
-				e.Close()
-				r.d.Stop()
+			for i := range times(3, 100) {
+				// Each gives back its disks before the next begins.
+				t.Run(strconv.Itoa(i), func(t *testing.T) { anotherDisk(t, tc.attention, tc.live) })
 			}
 		})
+	}
+}
+
+func anotherDisk(t *testing.T, attention, live bool) {
+	tgt := newInProcess(t, func(c *iscsitest.Config) { c.UnitAttention = attention })
+	r := newRig(t)
+	r.record(tgt.addr)
+	r.login(tgt.addr)
+	e, err := checker.OpenExport(r.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := checker.Config{Flushes: 1}
+	if live {
+		// A target reports the change to one command; what else is in
+		// flight at that moment is in its hands.
+		cfg.Workers = 1
+	}
+	c := start(t, e, cfg)
+	between(0, 50*time.Millisecond)
+	c.Tolerate(true)
+	other := newDisk(diskSize)
+	replace := func() {
+		if err := tgt.srv.SetLUN(targetName, 1, &iscsitest.LUN{Store: other, WriteCache: true, Serial: "second", NAA: []byte{0x30, 0, 0, 0, 0, 0, 0, 2}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if live {
+		replace()
+	} else {
+		tgt.stop()
+		replace()
+		tgt.start()
+	}
+	eventually(t, "I/O to a disk that is gone fails", func() bool { return c.Failures() > 0 })
+	// The daemon finds the new disk by itself or is told to look.
+	r.Must("-m", "session", "--rescan")
+	if !other.unwritten() {
+		t.Errorf("the other disk was written to %d times", other.written())
+	}
+	if err := c.Findings(); err != nil {
+		t.Errorf("the other disk was read: %v", err)
+	}
+	if _, err := os.Stat(r.Socket()); err != nil {
+		t.Errorf("the other disk is not served: %v", err)
+	}
+	if !strings.Contains(r.Must("-m", "session", "-P", "3"), "Lun: 1\n") {
+		t.Error("the other disk is not listed")
 	}
 }
