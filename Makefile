@@ -69,10 +69,10 @@ bench-records: build
 guest: $(TOOLS)/guest
 	@$(TOOLS)/guest -kind $(KIND) $(SCRIPT) $(TIMEOUT)
 
-## guest-test: run the guest tests of PKG=./package, RUN=regexp, V=1 to name each
+## guest-test: run the guest tests of PKG=./package, RUN=regexp, V=1 to name each, ENV="NAME=value …" for the guest
 .PHONY: guest-test
 guest-test: build $(TOOLS)/guest
-	@$(TOOLS)/guest -kind $(KIND) $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
+	@$(TOOLS)/guest -kind $(KIND) $(ENV:%=-env %) $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
 
 # The go command knows better than make what is up to date.
 .PHONY: $(TOOLS)/guest
