@@ -165,6 +165,27 @@ func outages(log string) []time.Duration {
 	return all
 }
 
+// slowest returns what the daemon logged in its longest recovery, from the loss of the
+// connection on.
+func slowest(log string) string {
+	var text string
+	var most time.Duration
+	begin := 0
+	for i, line := 0, ""; i < len(log); i += len(line) {
+		line = log[i:]
+		if n := strings.IndexByte(line, '\n'); n >= 0 {
+			line = line[:n+1]
+		}
+		if strings.Contains(line, "connection lost") {
+			begin = i
+		}
+		if d := outages(line); len(d) == 1 && d[0] > most {
+			most, text = d[0], log[begin:i+len(line)]
+		}
+	}
+	return text
+}
+
 // summary is the spread of times.
 func summary(all []time.Duration) (text string, p90 time.Duration) {
 	if len(all) == 0 {
