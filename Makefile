@@ -22,6 +22,8 @@ RUN ?=
 # The kind of guest: uml (2 s), systemd (a minute), qemu (15 s, two processors,
 # Debian's newest kernel; wants test/deps qemu).
 KIND ?= uml
+# Settings for a test in a guest, as NAME=value.
+ENV ?=
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
