@@ -74,7 +74,7 @@ guest: $(TOOLS)/guest
 ## guest-test: run the guest tests of PKG=./package, RUN=regexp, V=1 to name each, ENV="NAME=value …" for the guest
 .PHONY: guest-test
 guest-test: build $(TOOLS)/guest
-	@$(TOOLS)/guest -kind $(KIND) $(ENV:%=-env %) $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
+	@$(TOOLS)/guest -kind $(KIND) $(foreach e,$(ENV),-env $(e)) $(if $(V),-v) -test $(PKG) -run '$(RUN)' $(TIMEOUT)
 
 # The go command knows better than make what is up to date.
 .PHONY: $(TOOLS)/guest
