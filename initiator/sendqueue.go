@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/goiscsi/goiscsi/initiator/internal/rawsock"
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
@@ -27,7 +28,7 @@ const (
 // (done).
 type sendQueue struct {
 	nc     net.Conn
-	vector *vectorWriter // nil: no non-blocking write
+	vector *rawsock.Writer // nil: no non-blocking write
 	tap    *tapPoint
 
 	mu      sync.Mutex
@@ -64,7 +65,7 @@ type sendQueue struct {
 
 func (q *sendQueue) init(nc net.Conn, first *pdu.Writer, tap *tapPoint, headerDigest, dataDigest bool) {
 	q.nc, q.tap = nc, tap
-	q.vector = newVectorWriter(nc)
+	q.vector = rawsock.NewWriter(nc)
 	q.idle.L = &q.mu
 	q.pending, q.active = first, pdu.NewWriter(nc)
 	q.active.SetDigests(headerDigest, dataDigest)
@@ -162,7 +163,7 @@ func (q *sendQueue) flush() error {
 		}
 		bufs := q.begin()
 		q.mu.Unlock()
-		rest, err := q.vector.write(bufs)
+		rest, err := q.vector.Write(bufs)
 		q.mu.Lock()
 		if err != nil {
 			err = transportError(err)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/goiscsi/goiscsi/initiator/internal/rawsock"
 	"github.com/goiscsi/goiscsi/internal/errcode"
 	"github.com/goiscsi/goiscsi/pdu"
 )
@@ -31,7 +32,7 @@ type transport struct {
 }
 
 func newTransport(nc net.Conn, tap *tapPoint) *transport {
-	src := &source{nc: nc, vector: newVectorReader(nc)}
+	src := &source{nc: nc, vector: rawsock.NewReader(nc)}
 	return &transport{
 		nc:  nc,
 		src: src,
@@ -48,7 +49,7 @@ const maxGather = readBuffer
 // A source is the reading end of a connection. It is read by one goroutine.
 type source struct {
 	nc     net.Conn
-	vector *vectorReader // nil: only Read of nc
+	vector *rawsock.Reader // nil: only Read of nc
 
 	// before is called before each read that may have to wait: what came so
 	// far has been dealt with and is to be passed on. Nil: nothing.
@@ -71,17 +72,17 @@ func (s *source) Read(p []byte) (int, error) { return s.ReadVector(p, nil) }
 // that arrived while others were dealt with go the same way with them, by the
 // same system call to each of the owners' clients.
 func (s *source) ReadVector(a, b []byte) (n int, err error) {
-	err = errWouldBlock
+	err = rawsock.ErrWouldBlock
 	if s.vector != nil && s.more && s.gathered > 0 && s.gathered < maxGather {
-		n, err = s.vector.read(a, b, false)
+		n, err = s.vector.Read(a, b, false)
 	}
-	if err == errWouldBlock {
+	if err == rawsock.ErrWouldBlock {
 		s.gathered = 0
 		if s.before != nil {
 			s.before()
 		}
 		if s.vector != nil {
-			n, err = s.vector.read(a, b, true)
+			n, err = s.vector.Read(a, b, true)
 		} else {
 			n, err = s.nc.Read(a)
 		}

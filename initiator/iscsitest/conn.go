@@ -28,9 +28,10 @@ const readBuffer = 64 << 10
 
 // A Conn is one connection of a Server, and its session in full feature phase.
 type Conn struct {
-	srv *Server
-	nc  net.Conn
-	id  uint64
+	srv  *Server
+	nc   net.Conn
+	sock socket // of nc
+	id   uint64
 	// r is used by the goroutine in serve only.
 	r *pdu.Reader
 	// done is closed when the connection ends.
@@ -95,7 +96,7 @@ type heldPDU struct {
 
 func newConn(s *Server, nc net.Conn, id uint64) *Conn {
 	c := &Conn{
-		srv: s, nc: nc, id: id,
+		srv: s, nc: nc, sock: newSocket(nc), id: id,
 		done:    make(chan struct{}),
 		w:       pdu.NewWriter(nc),
 		statSN:  s.cfg.InitialStatSN,
@@ -120,7 +121,7 @@ func (r flushingReader) Read(p []byte) (int, error) {
 	if err := r.c.lockedFlush(); err != nil {
 		return 0, err
 	}
-	return r.c.nc.Read(p)
+	return r.c.sock.Read(p)
 }
 
 var errEnd = errors.New("connection is to end")
@@ -372,7 +373,7 @@ func (c *Conn) end() {
 	c.mu.Lock()
 	logout := c.phase == phaseLogout
 	if logout {
-		_ = c.w.Flush() // the connection ends anyway
+		_ = c.sock.flush(c.w) // the connection ends anyway
 	}
 	c.phase = phaseClosed
 	c.w.Reset()

@@ -47,7 +47,7 @@ func (c *Conn) keep(b []byte) ([]byte, error) {
 
 // flush sends the collected replies. c.mu is held.
 func (c *Conn) flush() error {
-	err := c.w.Flush()
+	err := c.sock.flush(c.w)
 	c.arena.used = 0
 	return err
 }

@@ -1,7 +1,6 @@
-package initiator
+package rawsock
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -9,18 +8,9 @@ import (
 	"unsafe"
 )
 
-// errWouldBlock says that a read that was not to wait found nothing.
-var errWouldBlock = errors.New("nothing to read")
-
-// A vectorReader reads from a socket into two buffers, with or without waiting
-// for it. Used by one goroutine at a time. It allocates nothing.
-//
-// Its calls and those of vectorWriter are raw ones, of which the scheduler is
-// not told: the socket is non-blocking, so none takes longer than its copying.
-// Told of them, it hands the processor on to another thread whenever one takes
-// more than 20 µs, as waking the peer does, and the goroutine has to get it
-// back afterwards.
-type vectorReader struct {
+// A Reader reads from a socket into two buffers, with or without waiting for it.
+// Used by one goroutine at a time. It allocates nothing.
+type Reader struct {
 	rc syscall.RawConn
 
 	// Arguments and results of once, which is made once.
@@ -32,8 +22,8 @@ type vectorReader struct {
 	err   error
 }
 
-// newVectorReader returns nil if nc is no socket that can be read like this.
-func newVectorReader(nc net.Conn) *vectorReader {
+// NewReader returns nil if nc is no socket that can be read like this.
+func NewReader(nc net.Conn) *Reader {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
 		return nil
@@ -42,14 +32,15 @@ func newVectorReader(nc net.Conn) *vectorReader {
 	if err != nil {
 		return nil
 	}
-	r := &vectorReader{rc: rc}
+	r := &Reader{rc: rc}
 	r.once = r.readv
 	return r
 }
 
-// read puts what has come into a and what does not fit there into b. If nothing
-// has, it waits, or returns errWouldBlock if wait is not set.
-func (r *vectorReader) read(a, b []byte, wait bool) (int, error) {
+// Read puts what has come into a and what does not fit there into b. If nothing
+// has, it waits, or returns ErrWouldBlock if wait is not set. The error is io.EOF
+// at the end of the stream.
+func (r *Reader) Read(a, b []byte, wait bool) (int, error) {
 	r.count = 0
 	for _, p := range [2][]byte{a, b} {
 		if len(p) > 0 {
@@ -74,7 +65,7 @@ func (r *vectorReader) read(a, b []byte, wait bool) (int, error) {
 
 // readv makes the system call. It returns false to be called again when there
 // is something to read.
-func (r *vectorReader) readv(fd uintptr) bool {
+func (r *Reader) readv(fd uintptr) bool {
 	for {
 		n, _, errno := syscall.RawSyscall(syscall.SYS_READV, fd, uintptr(unsafe.Pointer(&r.iov)), uintptr(r.count))
 		switch errno {
@@ -86,7 +77,7 @@ func (r *vectorReader) readv(fd uintptr) bool {
 			if r.wait {
 				return false
 			}
-			r.err = errWouldBlock
+			r.err = ErrWouldBlock
 			return true
 		default:
 			r.err = os.NewSyscallError("readv", errno)

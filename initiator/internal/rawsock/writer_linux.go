@@ -1,4 +1,4 @@
-package initiator
+package rawsock
 
 import (
 	"net"
@@ -10,9 +10,9 @@ import (
 // maxVectors is how many buffers one writev takes (UIO_MAXIOV).
 const maxVectors = 1024
 
-// A vectorWriter writes buffers to a socket without ever waiting for it. Used by
+// A Writer writes buffers to a socket without ever waiting for it. Used by
 // one goroutine at a time. It allocates nothing in the steady state.
-type vectorWriter struct {
+type Writer struct {
 	rc  syscall.RawConn
 	iov []syscall.Iovec
 
@@ -22,9 +22,9 @@ type vectorWriter struct {
 	err  error
 }
 
-// newVectorWriter returns nil if nc is no socket that can be written to like
+// NewWriter returns nil if nc is no socket that can be written to like
 // this.
-func newVectorWriter(nc net.Conn) *vectorWriter {
+func NewWriter(nc net.Conn) *Writer {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
 		return nil
@@ -33,7 +33,7 @@ func newVectorWriter(nc net.Conn) *vectorWriter {
 	if err != nil {
 		return nil
 	}
-	w := &vectorWriter{rc: rc}
+	w := &Writer{rc: rc}
 	w.once = func(fd uintptr) bool {
 		w.writev(fd)
 		return true // never wait
@@ -41,9 +41,9 @@ func newVectorWriter(nc net.Conn) *vectorWriter {
 	return w
 }
 
-// write writes as much as the socket takes at once and returns what is left. The
+// Write writes as much as the socket takes at once and returns what is left. The
 // list is modified.
-func (w *vectorWriter) write(bufs [][]byte) (rest [][]byte, err error) {
+func (w *Writer) Write(bufs [][]byte) (rest [][]byte, err error) {
 	for len(bufs) > 0 {
 		batch := bufs[:min(len(bufs), maxVectors)]
 		w.iov = w.iov[:0]
@@ -76,7 +76,7 @@ func (w *vectorWriter) write(bufs [][]byte) (rest [][]byte, err error) {
 }
 
 // writev makes the system call.
-func (w *vectorWriter) writev(fd uintptr) {
+func (w *Writer) writev(fd uintptr) {
 	if len(w.iov) == 0 {
 		return
 	}
