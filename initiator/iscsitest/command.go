@@ -14,8 +14,9 @@ type request struct {
 	counted bool // in Conn.inflight
 	cdb     [16]byte
 	scsi.Command
-	h   *handler
-	lun *LUN // nil for a unit that does not exist
+	h    *handler
+	lun  *LUN   // nil for a unit that does not exist
+	skip uint32 // Data-In before this DataSN are with the initiator
 }
 
 // bytes returns the length of the command's blocks in bytes.
@@ -109,7 +110,7 @@ func (c *Conn) checkCommand(p *pdu.SCSICommand) {
 	if p.InitiatorTaskTag == pdu.ReservedTag {
 		c.violated(op, "initiator task tag is reserved (11.2.1.8)")
 	}
-	if c.tasks[p.InitiatorTaskTag] != nil || c.delayed[p.InitiatorTaskTag] != nil {
+	if c.tasks[p.InitiatorTaskTag] != nil || c.delayed[p.InitiatorTaskTag] != nil || c.orphans[p.InitiatorTaskTag] != nil {
 		c.violated(op, "initiator task tag %#x is in use (11.2.1.8)", p.InitiatorTaskTag)
 	}
 	if !p.Read && !p.Write && p.ExpectedDataTransferLength > 0 {

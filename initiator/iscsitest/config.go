@@ -39,7 +39,8 @@ type Config struct {
 	LoginTimeout time.Duration
 	// UnitAttention has every new session find the unit attention
 	// condition "power on occurred" on its logical units, as many targets
-	// have it.
+	// have it, and a session whose tasks were ended with their connection
+	// "some commands cleared by iSCSI protocol event".
 	UnitAttention bool
 	// Logf, if not nil, is told of logins, ends of connections and
 	// violations.
@@ -108,12 +109,13 @@ type Params struct {
 	// SeparateStatus sends the status of reads in a SCSI Response instead
 	// of the last Data-In.
 	SeparateStatus bool
-	// ErrorRecoveryLevel is the highest that is agreed to, 0 to 1. Sessions
+	// ErrorRecoveryLevel is the highest that is agreed to, 0 to 2. Sessions
 	// of level 1 send again what a SNACK asks for, and have data that arrived
-	// damaged sent again.
+	// damaged sent again. In those of level 2 the tasks of a lost connection can be
+	// reassigned to another one.
 	ErrorRecoveryLevel uint32
 	// MaxConnections is how many connections a session may have, 1 to 65535; 0
-	// means 1. The loss of one is the end of all.
+	// means 1.
 	MaxConnections uint32
 	// AckData sets the A bit on the last Data-In of each sequence in sessions
 	// of level 1.
@@ -160,8 +162,8 @@ func (c *Config) check() error {
 			return fmt.Errorf("iscsitest: %s %d is not between 512 and 16777215", name, v)
 		}
 	}
-	if p.ErrorRecoveryLevel > 1 {
-		return fmt.Errorf("iscsitest: ErrorRecoveryLevel %d is not 0 or 1", p.ErrorRecoveryLevel)
+	if p.ErrorRecoveryLevel > 2 {
+		return fmt.Errorf("iscsitest: ErrorRecoveryLevel %d is not 0 to 2", p.ErrorRecoveryLevel)
 	}
 	if p.MaxConnections > 65535 {
 		return fmt.Errorf("iscsitest: MaxConnections %d is not between 1 and 65535", p.MaxConnections)

@@ -60,6 +60,7 @@ type Conn struct {
 	neg       Negotiated
 	login     *login
 	joins     *Conn // the leading connection of the session that the login is to join
+	recovery  bool  // of two ways to log out of the connection, the one that keeps its tasks
 
 	tasks   map[uint32]*task  // writes waiting for data, by ITT
 	delayed map[uint32]*delay // requests held up by a handler, by ITT
@@ -69,6 +70,9 @@ type Conn struct {
 	pings   map[uint32]pdu.LUN // NOP-Ins sent as pings, by TTT
 	text    textExchange
 	backlog backlog // of error recovery level 1
+	// interrupted are commands whose execution the end of the connection has cut
+	// short, at error recovery level 2; by ITT.
+	interrupted map[uint32]*orphan
 
 	// Flyweights, and memory for parameter data.
 	cmd     pdu.SCSICommand
@@ -107,7 +111,9 @@ func newConn(s *Server, nc net.Conn, id uint64) *Conn {
 		login:   &login{},
 		neg:     defaultNegotiated(),
 	}
-	c.common = &common{held: map[uint32]heldPDU{}, conns: []*Conn{c}}
+	c.common = &common{
+		lead: c, conns: []*Conn{c}, held: map[uint32]heldPDU{}, orphans: map[uint32]*orphan{}, ended: make(chan struct{}),
+	}
 	c.mu.lock.Store(new(sync.Mutex))
 	c.r = pdu.NewReader(flushingReader{c}, readBuffer)
 	return c
@@ -131,7 +137,6 @@ func (c *Conn) serve() {
 	err := c.loop()
 	c.end()
 	c.srv.forget(c)
-	c.endTogether()
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errEnd) && !errors.Is(err, net.ErrClosed) {
 		c.srv.logf("connection %d of %q: %v", c.id, c.nexus.initiator, err)
 	}
@@ -235,10 +240,15 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 // another connection of the session, and then sends its replies.
 func (c *Conn) takeTurn(held *heldPDU) error {
 	if c.phase != phaseFull {
+		if c.isLevelTwo() && held.h.Opcode() == pdu.OpSCSICommand {
+			c.interrupt(held.h.InitiatorTaskTag(), &orphan{lun: c.target.lun(held.h.LUN()), counted: true, held: held})
+		} else if held.h.Opcode() == pdu.OpSCSICommand {
+			c.inflight-- // it died with its connection
+		}
 		return nil
 	}
 	if held.delay != nil {
-		c.beginDelay(&held.h, held.data, *held.delay)
+		c.hold(&held.h, held.data, *held.delay)
 	} else if err := c.dispatch(&held.h, held.data); err != nil {
 		return err
 	}
@@ -269,7 +279,7 @@ func (c *Conn) dispatch(h *pdu.Header, data []byte) error {
 	switch op {
 	case pdu.OpSCSICommand:
 		if err = c.cmd.Decode(h, data); err == nil {
-			return c.scsiCommand(&c.cmd)
+			return c.cutShort(c.scsiCommand(&c.cmd))
 		}
 	case pdu.OpDataOut:
 		if err = c.dataOut.Decode(h, data); err == nil {
@@ -371,22 +381,42 @@ func (c *Conn) Reset() {
 // end is what follows the last PDU: nothing more is executed or sent.
 func (c *Conn) end() {
 	c.mu.Lock()
-	logout := c.phase == phaseLogout
-	if logout {
+	defer c.mu.Unlock()
+	if c.phase == phaseLogout {
 		_ = c.sock.flush(c.w) // the connection ends anyway
 	}
+	was := c.phase
 	c.phase = phaseClosed
 	c.w.Reset()
-	for itt := range c.delayed {
-		c.dropDelayed(itt)
-	}
-	clear(c.tasks)
-	c.mu.Unlock()
 	c.close()
+	switch {
+	case c.over, was == phaseClosed:
+	case was == phaseFull, was == phaseLogin && c.lead != c: // it has just joined
+		c.lost()
+	case was == phaseLogout:
+		c.cleanUp(c.recovery)
+		c.finishIfEmpty()
+	default:
+		c.finish()
+	}
+	if c.over {
+		for itt := range c.delayed {
+			c.dropDelayed(itt)
+		}
+		clear(c.tasks)
+	}
 }
 
 // ID returns the number of the connection, counted from 1.
 func (c *Conn) ID() uint64 { return c.id }
+
+// CID returns the connection identifier that the initiator gave. It must not be
+// called in a handler of a response.
+func (c *Conn) CID() uint16 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cid
+}
 
 // Initiator returns the initiator's name, "" before it is known. It must not
 // be called in a handler of a response.

@@ -237,9 +237,11 @@ func (b *capture) Write(p []byte) (int, error) {
 type delay struct {
 	h      *pdu.Header
 	data   []byte
+	action Action
 	lun    pdu.LUN
 	queued []heldPDU     // Data-Out for it
 	gone   chan struct{} // closed when it is aborted
+	again  bool          // its connection is not the one that it came on
 }
 
 // delay has a goroutine wait with a request. It counts as received now. c.mu
@@ -255,19 +257,24 @@ func (c *Conn) delay(h *pdu.Header, data []byte, a Action) error {
 			return nil
 		}
 	}
-	c.beginDelay(h, data, a)
+	c.hold(h, data, a)
 	return nil
 }
 
-// beginDelay is delay for a request whose turn it is.
-func (c *Conn) beginDelay(h *pdu.Header, data []byte, a Action) {
-	d := &delay{h: h, data: data, lun: h.LUN(), gone: make(chan struct{})}
+// hold is delay for a request whose turn it is.
+func (c *Conn) hold(h *pdu.Header, data []byte, a Action) {
+	c.beginDelay(&delay{h: h, data: data, action: a, lun: h.LUN(), gone: make(chan struct{})})
+}
+
+// beginDelay has a goroutine wait for the end of a delay. c.mu is held.
+func (c *Conn) beginDelay(d *delay) {
+	h := d.h
 	itt, isCommand := h.InitiatorTaskTag(), h.Opcode() == pdu.OpSCSICommand
 	if isCommand {
 		c.delayed[itt] = d
 	}
 	c.srv.spawn(func() {
-		if !c.await(d, a) {
+		if !c.await(d) {
 			return
 		}
 		c.mu.Lock()
@@ -283,7 +290,8 @@ func (c *Conn) beginDelay(h *pdu.Header, data []byte, a Action) {
 }
 
 // await waits for the end of a delay and reports whether it came by itself.
-func (c *Conn) await(d *delay, a Action) bool {
+func (c *Conn) await(d *delay) bool {
+	a := d.action
 	until := a.until
 	var after <-chan time.Time
 	if until == nil {
@@ -314,6 +322,9 @@ func (c *Conn) resume(d *delay) error {
 		if err == nil {
 			err = c.dispatch(&q.h, q.data)
 		}
+	}
+	if err == nil && d.again {
+		err = c.unasked(d.h.InitiatorTaskTag())
 	}
 	if err != nil {
 		_ = c.flush()

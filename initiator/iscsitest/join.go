@@ -37,7 +37,8 @@ func (l *sharedLock) become(m *sharedLock) {
 }
 
 // joinable finds the session that a login with a TSIH is for (RFC 7143 section
-// 6.3.1). Its nexus is known. A CID that is in use is not taken over.
+// 6.3.1). Its nexus is known. A CID that the session has is reinstated: the login
+// takes the place of that connection (section 6.3.4).
 func (c *Conn) joinable(req *pdu.LoginRequest) (*Conn, *loginError) {
 	s := c.srv
 	s.mu.Lock()
@@ -49,17 +50,25 @@ func (c *Conn) joinable(req *pdu.LoginRequest) (*Conn, *loginError) {
 	lead.mu.Lock()
 	defer lead.mu.Unlock()
 	switch {
-	case lead.discovery || lead.phase != phaseFull || lead.nexus != c.nexus:
+	case lead.discovery || lead.over || lead.nexus != c.nexus:
 		return nil, initiatorError(pdu.InitiatorErrorNoSession)
-	case len(lead.conns) >= int(lead.neg.MaxConnections):
+	case !lead.room(req.CID):
 		return nil, initiatorError(pdu.InitiatorErrorTooManyConnections)
-	case slices.ContainsFunc(lead.conns, func(o *Conn) bool { return o.cid == req.CID }):
-		return nil, initiatorError(pdu.InitiatorErrorCannotInclude)
 	}
-	if req.CmdSN != lead.expCmdSN && !pdu.SerialInWindow(req.CmdSN, lead.expCmdSN, lead.maxCmdSN+1) {
-		c.violated(pdu.OpLoginRequest, "CmdSN %d of a further connection, the session is at %d (11.12.8)", req.CmdSN, lead.expCmdSN)
+	// Commands on other connections may have overtaken it.
+	if pdu.SerialLess(lead.maxCmdSN+1, req.CmdSN) {
+		c.violated(pdu.OpLoginRequest, "CmdSN %d of a further connection is beyond MaxCmdSN %d (11.12.8)", req.CmdSN, lead.maxCmdSN)
 	}
 	return lead, nil
+}
+
+// room reports whether the session may have a connection with a CID. c.mu is held.
+func (c *Conn) room(cid uint16) bool {
+	n := len(c.conns)
+	if slices.ContainsFunc(c.conns, func(o *Conn) bool { return o.cid == cid }) {
+		n--
+	}
+	return n < int(c.neg.MaxConnections)
 }
 
 // join makes the connection one of the session's. It returns false if that has
@@ -67,24 +76,18 @@ func (c *Conn) joinable(req *pdu.LoginRequest) (*Conn, *loginError) {
 func (c *Conn) join() bool {
 	lead := c.joins
 	c.mu.become(&lead.mu)
-	if lead.phase != phaseFull || len(lead.conns) >= int(lead.neg.MaxConnections) {
+	if lead.over || !lead.room(c.cid) {
 		return false
+	}
+	if old := lead.byCID(c.cid); old != nil {
+		c.srv.logf("connection %d reinstates CID %d of connection %d of %q", c.id, c.cid, old.id, c.nexus.initiator)
+		old.cleanUp(old.isLevelTwo())
 	}
 	own := c.neg
 	c.common, c.neg, c.tsih = lead.common, lead.neg, lead.tsih
 	c.neg.HeaderDigest, c.neg.DataDigest = own.HeaderDigest, own.DataDigest
 	c.neg.MaxRecvDataSegmentLength = own.MaxRecvDataSegmentLength
 	c.conns = append(c.conns, c)
+	c.several = c.several || len(c.conns) > 1
 	return true
-}
-
-// endTogether ends the other connections of a session that has lost one: at error
-// recovery levels 0 and 1 this target leaves it to the initiator to begin anew.
-func (c *Conn) endTogether() {
-	c.mu.Lock()
-	others := slices.Clone(c.conns)
-	c.mu.Unlock()
-	for _, o := range others {
-		o.close()
-	}
 }

@@ -412,9 +412,6 @@ func (c *Conn) finishLogin(rsp *pdu.LoginResponse) error {
 // when it executes nothing any more.
 func (c *Conn) replaced() {
 	c.mu.Lock()
-	for _, o := range c.conns {
-		o.close()
-		o.phase = phaseClosed
-	}
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	c.finish()
 }

@@ -23,7 +23,13 @@ func numbered(op pdu.Opcode) bool {
 // A common is what the connections of a session have in common. Their lock, which
 // is the same one, guards it.
 type common struct {
-	conns []*Conn // in the order of their logins; the leading one first
+	lead    *Conn              // on which the session was made; stands for it, also when it is gone
+	conns   []*Conn            // live, in the order of their logins
+	cleanup []*Conn            // lost, and not logged out
+	orphans map[uint32]*orphan // tasks without allegiance, by ITT
+	several bool               // there was more than one connection
+	over    bool               // the session has ended
+	ended   chan struct{}      // closed then
 
 	expCmdSN uint32
 	maxCmdSN uint32 // as announced: never goes back
@@ -43,7 +49,7 @@ func (c *Conn) checkCmdSN(h *pdu.Header) turn {
 	if h.Immediate() {
 		// It carries the CmdSN of the next non-immediate request, which
 		// can be one beyond a closed window.
-		if n != c.expCmdSN && !c.gaps && len(c.conns) == 1 {
+		if n != c.expCmdSN && !c.gaps && !c.several {
 			c.violated(op, "immediate request with CmdSN %d, expected %d (4.2.2.1)", n, c.expCmdSN)
 		}
 		return turnNow
@@ -60,7 +66,7 @@ func (c *Conn) checkCmdSN(h *pdu.Header) turn {
 		return turnIgnore
 	}
 	if n != c.expCmdSN {
-		if !c.gaps && len(c.conns) == 1 {
+		if !c.gaps && !c.several {
 			c.violated(op, "CmdSN %d out of order, expected %d (4.2.2.1)", n, c.expCmdSN)
 		}
 		return turnHold
@@ -93,6 +99,9 @@ func (c *Conn) window() uint32 {
 // checkExpStatSN checks the acknowledgement that every request carries.
 func (c *Conn) checkExpStatSN(h *pdu.Header) {
 	n := h.ExpStatSN()
+	if h.Opcode() == pdu.OpLogoutRequest && c.isForOther(h) {
+		return // it is about that one's (11.14.4)
+	}
 	switch {
 	case pdu.SerialLess(c.statSN, n):
 		c.violated(h.Opcode(), "ExpStatSN %d acknowledges what was not sent, next StatSN is %d (4.2.2.2)", n, c.statSN)
@@ -103,6 +112,12 @@ func (c *Conn) checkExpStatSN(h *pdu.Header) {
 			c.backlog.acknowledge(n)
 		}
 	}
+}
+
+// isForOther reports whether a Logout is for another connection than c.
+func (c *Conn) isForOther(h *pdu.Header) bool {
+	var p pdu.LogoutRequest
+	return p.Decode(h, nil) == nil && p.Reason != pdu.LogoutSession && p.CID != c.cid
 }
 
 // nextStatSN returns the StatSN for a response that counts.

@@ -68,6 +68,9 @@ func (c *Conn) sendRead(q *request, want int64, load func(off int64, n int) ([]b
 			c.dataIn.HasStatus = true
 			c.dataIn.Overflow, c.dataIn.Underflow, c.dataIn.ResidualCount = residual(want, q.edtl)
 		}
+		if c.dataIn.DataSN < q.skip && !c.dataIn.HasStatus {
+			continue
+		}
 		if err := c.send(&c.dataIn); err != nil {
 			return err
 		}

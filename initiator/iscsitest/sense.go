@@ -48,6 +48,7 @@ const (
 	ascReservationsReleased   = 0x2a04
 	ascRegistrationsPreempted = 0x2a05
 	ascCommandsCleared        = 0x2f00
+	ascClearedByEvent         = 0x477f // some commands cleared by iSCSI protocol event
 	ascLUNsChanged            = 0x3f0e
 )
 

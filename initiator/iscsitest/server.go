@@ -28,7 +28,8 @@ type Server struct {
 	pause    atomic.Pointer[chan struct{}] // not nil while paused; closed to go on
 
 	// wg counts the goroutines of the server; Close waits for it.
-	wg sync.WaitGroup
+	wg   sync.WaitGroup
+	quit chan struct{} // closed by Close
 
 	// mu guards what follows. A Conn's lock may be held when it is taken,
 	// never the other way round.
@@ -93,6 +94,7 @@ func New(cfg Config) (*Server, error) {
 		sessions:  map[nexus]*Conn{},
 		tsihs:     map[uint16]*Conn{},
 		redirects: map[string]redirect{},
+		quit:      make(chan struct{}),
 	}
 	s.window.Store(cfg.CommandWindow)
 	for _, t := range cfg.Targets {
@@ -211,12 +213,11 @@ func (s *Server) newConn(nc net.Conn) (*Conn, error) {
 	return c, nil
 }
 
-// forget ends the registration of a connection and its session.
+// forget ends the registration of a connection.
 func (s *Server) forget(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.endSession(c)
 }
 
 // endSession removes the session of c. s.mu is held.
@@ -261,6 +262,9 @@ func (s *Server) StopListening() {
 func (s *Server) Close() {
 	s.StopListening()
 	s.mu.Lock()
+	if !s.closed {
+		close(s.quit)
+	}
 	s.closed = true
 	conns := s.snapshot()
 	s.mu.Unlock()

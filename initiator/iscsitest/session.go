@@ -102,7 +102,7 @@ func (s *Server) normalSessions(but *Conn) []*Conn {
 	defer s.mu.Unlock()
 	var conns []*Conn
 	for _, c := range s.sessions {
-		if c != but {
+		if but == nil || c != but.lead {
 			conns = append(conns, c)
 		}
 	}
@@ -140,7 +140,7 @@ type SessionInfo struct {
 	TSIH                              uint16  // our part
 	Discovery                         bool    // a discovery session
 	Negotiated                        Negotiated
-	// Conn is the leading connection.
+	// Conn is the leading connection. It may be lost.
 	Conn *Conn
 	// CIDs are the connections' identifiers, in the order of their logins.
 	CIDs []uint16
@@ -149,10 +149,13 @@ type SessionInfo struct {
 // Sessions returns the sessions in full feature phase in the order of their
 // connections, discovery sessions too.
 func (s *Server) Sessions() []SessionInfo {
+	s.mu.Lock()
+	leads := slices.Collect(maps.Values(s.tsihs))
+	s.mu.Unlock()
 	var infos []SessionInfo
-	for _, c := range s.Conns() {
+	for _, c := range leads {
 		c.mu.Lock()
-		if c.phase == phaseFull && c.joins == nil {
+		if c.phase != phaseLogin && c.phase != phaseLogout && !c.over {
 			var cids []uint16
 			for _, o := range c.conns {
 				cids = append(cids, o.cid)

@@ -35,7 +35,7 @@ func (c *Conn) taskManagement(p *pdu.TaskManagementRequest) error {
 	case pdu.TaskTargetWarmReset, pdu.TaskTargetColdReset:
 		return c.resetTarget(p, rsp)
 	case pdu.TaskReassign:
-		rsp.Response = pdu.TaskReassignNotSupported
+		return c.reassign(p, rsp)
 	case pdu.TaskClearACA:
 		if l == nil {
 			rsp.Response = pdu.TaskLUNDoesNotExist
@@ -65,6 +65,11 @@ func (c *Conn) abortTask(p *pdu.TaskManagementRequest) pdu.TaskResponse {
 			c.violated(pdu.OpTaskManagementRequest, "LUN is not that of the task to abort (11.5.3)")
 		}
 		c.abortDelayed(itt)
+		return pdu.TaskFunctionComplete
+	}
+	if o := c.orphans[itt]; o != nil {
+		delete(c.orphans, itt)
+		c.drop(o)
 		return pdu.TaskFunctionComplete
 	}
 	if pdu.SerialInWindow(p.RefCmdSN, c.expCmdSN, c.maxCmdSN) && pdu.SerialLess(p.RefCmdSN, p.CmdSN) {
@@ -108,7 +113,7 @@ func (c *Conn) abortDelayed(itt uint32) {
 
 // abortUnit aborts this session's tasks on a unit, or on all with nil.
 func (c *Conn) abortUnit(l *LUN) {
-	for _, o := range c.conns {
+	for _, o := range slices.Concat(c.conns, c.cleanup) {
 		for _, t := range o.tasks {
 			if l == nil || t.req.lun == l {
 				o.abort(t)
@@ -118,6 +123,12 @@ func (c *Conn) abortUnit(l *LUN) {
 			if l == nil || o.target.lun(d.lun) == l {
 				o.abortDelayed(itt)
 			}
+		}
+	}
+	for itt, o := range c.orphans {
+		if l == nil || o.lun == l {
+			delete(c.orphans, itt)
+			c.drop(o)
 		}
 	}
 }
@@ -164,7 +175,7 @@ func (c *Conn) resetTarget(p *pdu.TaskManagementRequest, rsp *pdu.TaskManagement
 		return err
 	}
 	for _, o := range others {
-		o.Close()
+		c.srv.spawn(o.replaced)
 	}
 	return errEnd
 }
@@ -197,52 +208,4 @@ func (c *Conn) nop(h *pdu.Header, p *pdu.NOPOut) error {
 		return err
 	}
 	return c.send(&pdu.NOPIn{InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: pdu.ReservedTag, Data: b})
-}
-
-// logout handles a logout (RFC 7143 section 11.14). With one connection a
-// session, closing either ends both.
-func (c *Conn) logout(h *pdu.Header, p *pdu.LogoutRequest) error {
-	rsp := &pdu.LogoutResponse{InitiatorTaskTag: p.InitiatorTaskTag}
-	rsp.Time2Wait, rsp.Time2Retain = uint16(c.neg.DefaultTime2Wait), uint16(c.neg.DefaultTime2Retain)
-	switch p.Reason {
-	case pdu.LogoutSession:
-	case pdu.LogoutConnection:
-		if c.discovery {
-			c.violated(pdu.OpLogoutRequest, "a discovery session must be closed as a session (13.21)")
-		}
-		if p.CID != c.cid {
-			rsp.Response = pdu.LogoutCIDNotFound
-			return c.send(rsp)
-		}
-	case pdu.LogoutRecovery:
-		rsp.Response = pdu.LogoutRecoveryNotSupported
-		return c.send(rsp)
-	default:
-		c.violated(pdu.OpLogoutRequest, "reason %d is reserved (11.14.1)", p.Reason)
-		return c.reject(h, pdu.RejectInvalidField)
-	}
-	if !c.discovery {
-		c.abortUnit(nil)
-	}
-	if err := c.send(rsp); err != nil {
-		return err
-	}
-	c.srv.mu.Lock()
-	c.srv.endSession(c)
-	c.srv.mu.Unlock()
-	c.srv.logf("connection %d: %q logged out of %q", c.id, c.nexus.initiator, c.nexus.target)
-	if err := c.flush(); err != nil {
-		return err
-	}
-	c.phase = phaseLogout
-	return c.halfClose()
-}
-
-// halfClose sends FIN after a logout response; the initiator closes its end
-// then, and whatever it sends instead is looked at.
-func (c *Conn) halfClose() error {
-	if hc, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		return hc.CloseWrite()
-	}
-	return errEnd
 }

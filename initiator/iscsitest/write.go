@@ -32,6 +32,8 @@ type task struct {
 // A sequence is an outstanding R2T.
 type sequence struct {
 	ttt      uint32
+	sn       uint32 // R2TSN
+	begin    int64
 	next     int64 // offset of the next Data-Out
 	end      int64
 	dataSN   uint32
@@ -117,7 +119,7 @@ func (c *Conn) solicit(t *task) error {
 		} else {
 			t.asked += n
 		}
-		s := sequence{ttt: c.nextTTT(), next: from, end: from + n, expected: t.req.field}
+		s := sequence{ttt: c.nextTTT(), sn: t.r2tSN, begin: from, next: from, end: from + n, expected: t.req.field}
 		t.r2ts = append(t.r2ts, s)
 		c.r2t = pdu.R2T{
 			LUN: t.req.field, InitiatorTaskTag: t.req.itt, TargetTransferTag: s.ttt,
