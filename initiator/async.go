@@ -40,12 +40,20 @@ func (c *conn) onAsync(h *pdu.Header) error {
 		// answer to either.
 		s.requestLeave(c, time.Duration(m.Parameter3)*time.Second, m.Event.String())
 	case pdu.AsyncConnectionDrop, pdu.AsyncSessionDrop:
-		if m.Event == pdu.AsyncConnectionDrop && int(m.Parameter1) >= len(c.group.conns) {
-			return nil // none of ours
+		dropped, drop := c, &dropError{
+			session: m.Event == pdu.AsyncSessionDrop,
+			wait:    time.Duration(m.Parameter2) * time.Second,
+			text:    fmt.Sprintf("the target announced a %s", m.Event),
 		}
-		return &dropError{
-			wait: time.Duration(m.Parameter2) * time.Second,
-			text: fmt.Sprintf("the target announced a %s", m.Event),
+		if !drop.session {
+			dropped = c.group.byCID(m.Parameter1)
+		}
+		switch dropped {
+		case nil: // none of ours
+		case c:
+			return drop
+		default:
+			dropped.fail(drop)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ type conn struct {
 
 	keepalive keepalive     // Session.mu protects it
 	begun     uint64        // highest batch of which a byte may have been sent; the supervisor's
-	born      time.Duration // when it became the live one, on the session's clock
+	born      time.Duration // when it became a live one, on the session's clock; the supervisor's
 
 	// expStatSN is the next StatSN we expect. The receiver writes it, everybody
 	// who sends reads it.
@@ -39,9 +39,10 @@ type conn struct {
 	batches atomic.Uint64 // such batches
 
 	wg     sync.WaitGroup // receiver and sender
-	once   sync.Once      // guards err and the closing of failed
+	once   sync.Once      // guards err, lostAt and the closing of failed
 	failed chan struct{}  // closed when the connection has failed
 	err    error          // why; valid once failed is closed
+	lostAt time.Duration  // when, on the session's clock; as err
 	gone   chan struct{}  // closed when the supervisor has sorted out its tasks
 
 	// The rest belongs to the receiver.
@@ -84,7 +85,6 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 		dirty:    make([]Completer, 0, 8),
 	}
 	c.q.init(t.nc, t.w, t.tap, uses(c.params.HeaderDigest), uses(c.params.DataDigest))
-	c.group = &group{conns: []*conn{c}}
 	c.expStatSN.Store(res.expStatSN)
 	if c.params.ErrorRecoveryLevel > 0 {
 		c.responses = &responses{next: res.expStatSN}
@@ -94,46 +94,53 @@ func newConn(s *Session, t *transport, res *loginResult, portal Portal) *conn {
 	return c
 }
 
-// start starts the goroutines of all connections of the session. What was appended
-// before is sent.
+// start starts the connection's goroutines. What was appended before is sent by
+// the next flush.
 func (c *conn) start() {
-	for _, p := range c.group.conns {
-		p.wg.Go(p.receive)
-		p.wg.Go(func() {
-			if err := p.q.run(p.failed, p.s.finishWritten); err != nil {
-				p.fail(err)
-			}
-		})
-	}
-	c.flush()
+	c.wg.Go(c.receive)
+	c.wg.Go(func() {
+		if err := c.q.run(c.failed, c.s.finishWritten); err != nil {
+			c.fail(err)
+		}
+	})
 }
 
-// fail ends the connection because of err, and with it the others of the session.
-// Only the first call has an effect. It may be called from any goroutine and does
-// not block.
+// fail ends the connection because of err and has the supervisor see to what
+// follows. Only the first call has an effect. It may be called from any goroutine
+// and does not block.
 func (c *conn) fail(err error) {
 	first := false
 	c.once.Do(func() {
 		first = true
-		c.err = err
+		c.err, c.lostAt = err, c.s.now()
 		c.nc.Close() //nolint:errcheck // nothing to learn from it
 		close(c.failed)
 	})
 	if first {
-		c.failOthers(err)
+		c.group.failed(err)
 	}
 }
 
-// wait waits until nobody uses the connections of the session, and with them the
-// tasks' buffers, any more. The leading one, c, has failed. The others are ended, if
-// they still live.
-func (c *conn) wait() {
-	for _, p := range c.group.conns {
-		p.fail(c.err)
-		p.wg.Wait()
-		p.begun = p.q.shut(p.err)
+// hasFailed reports whether the connection has failed.
+func (c *conn) hasFailed() bool {
+	select {
+	case <-c.failed:
+		return true
+	default:
+		return false
 	}
 }
+
+// wait waits until nobody uses the connection, and with it its tasks' buffers, any
+// more. It has failed.
+func (c *conn) wait() {
+	c.wg.Wait()
+	c.begun = c.q.shut(c.err)
+}
+
+// flush sends what was appended, on whichever connection of the session. It does
+// not block.
+func (c *conn) flush() { c.group.flush() }
 
 // write sends what was appended on this connection. It does not block.
 func (c *conn) write() {

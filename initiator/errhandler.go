@@ -12,7 +12,7 @@ import (
 // startErrorHandler has the error handler run, now that the cause of a task in
 // flight is set. The caller holds mu.
 func (s *Session) startErrorHandler() {
-	if s.handling || s.conn == nil || s.state == StateClosed {
+	if s.handling || s.group == nil || s.state == StateClosed {
 		return
 	}
 	s.handling = true
@@ -25,7 +25,7 @@ func (s *Session) handleErrors() {
 	for {
 		s.mu.Lock()
 		sl := s.overdue()
-		if s.conn == nil || sl == nil || s.ctx.Err() != nil {
+		if s.group == nil || sl == nil || s.ctx.Err() != nil {
 			s.handling = false
 			s.mu.Unlock()
 			return
@@ -205,13 +205,13 @@ func (s *Session) manage(ctx context.Context, c *conn, f tmf) error {
 func (s *Session) manageOthers(ctx context.Context, f *tmf, sent uint32) error {
 	s.mu.Lock()
 	var conns []*conn
-	if c := s.conn; c != nil && f.fn != pdu.TaskAbortTask && len(c.group.conns) > 1 {
-		conns = c.group.conns
+	if g := s.group; g != nil && f.fn != pdu.TaskAbortTask && len(g.conns()) > 1 {
+		conns = g.conns()
 	}
 	s.mu.Unlock()
 	for _, c := range conns {
 		_, err := s.request(ctx, c, pdu.OpNOPIn, func(c *conn, _ pdu.PDU) { s.ended(c, f, sent) }, s.ping)
-		if err != nil {
+		if err != nil && !c.hasFailed() { // tasks of a lost one are the supervisor's
 			return err
 		}
 	}
@@ -243,7 +243,7 @@ func (s *Session) ended(c *conn, f *tmf, cmdSN uint32) {
 		}
 	}
 	s.queue.prepend(&back)
-	s.dispatch(c)
+	s.dispatch(c.group)
 	s.mu.Unlock()
 	for t := finished.popFront(); t != nil; t = finished.popFront() {
 		c.done(t)

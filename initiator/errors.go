@@ -294,10 +294,12 @@ func (e *gapError) Error() string {
 	return fmt.Sprintf("%s is %d where %d is next", e.field, e.got, e.want)
 }
 
-// A dropError is the end of a connection that the target announced.
+// A dropError is the end of a connection, or of a session, that the target
+// announced.
 type dropError struct {
-	wait time.Duration // before the next login
-	text string
+	session bool          // of all connections
+	wait    time.Duration // before recovery is attempted
+	text    string
 }
 
 func (e *dropError) Error() string { return e.text }

@@ -70,12 +70,15 @@ func (e *establisher) hop(ctx context.Context, at Portal, group int, connectTime
 	return e.logIn(ctx, req, connectTimeout)
 }
 
-// join makes a further connection of the session that res is about.
+// join makes a further connection of the session that res is about. That is no
+// state of the session.
 func (e *establisher) join(ctx context.Context, at Portal, res *loginResult, cid uint16, connectTimeout time.Duration) (*transport, *loginResult, error) {
 	req := e.request
 	req.portal, req.portalGroup = at, res.tpgt
-	req.tsih, req.cid, req.session = res.tsih, cid, &res.params
-	return e.logIn(ctx, req, connectTimeout)
+	req.tsih, req.cid, req.cmdSN, req.session = res.tsih, cid, res.cmdSN, &res.params
+	quiet := *e
+	quiet.onState = nil
+	return quiet.logIn(ctx, req, connectTimeout)
 }
 
 // logIn connects and logs in.

@@ -38,6 +38,14 @@ const (
 	// EventClosed: the session ended; Err says why and is ErrClosed after Close
 	// and Logout.
 	EventClosed
+
+	// EventConnectionLost: one of several connections was lost, Err says why; the
+	// session goes on with the others, of which there are Connections.
+	EventConnectionLost
+
+	// EventConnectionAdded: a connection was made in the place of a lost one;
+	// there are Connections now.
+	EventConnectionAdded
 )
 
 // String returns a short name.
@@ -57,6 +65,10 @@ func (t EventType) String() string {
 		return "redirected"
 	case EventAsync:
 		return "asynchronous message"
+	case EventConnectionLost:
+		return "one connection lost"
+	case EventConnectionAdded:
+		return "one connection added"
 	case EventClosed:
 		return "closed"
 	}
@@ -73,6 +85,9 @@ type Event struct {
 	Attempts int           // attempts to log in since the connection was lost
 	Outage   time.Duration // time since the connection was lost
 	Async    *AsyncEvent
+
+	// Connections is how many connections the session has.
+	Connections int
 }
 
 // An AsyncEvent is an asynchronous message of the target (RFC 7143 section

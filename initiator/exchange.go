@@ -2,6 +2,7 @@ package initiator
 
 import (
 	"context"
+	"slices"
 
 	"github.com/goiscsi/goiscsi/pdu"
 )
@@ -11,6 +12,7 @@ import (
 // the table of exchanges; an exchange does not change.
 type exchange struct {
 	tag  uint32
+	conn *conn      // on which it was sent
 	want pdu.Opcode // of the answer
 
 	// handle, if not nil, is called by the receiver with the answer before
@@ -26,16 +28,32 @@ type answer struct {
 }
 
 // open makes an exchange with a new tag. The caller holds Session.mu.
-func (s *Session) open(want pdu.Opcode, handle func(*conn, pdu.PDU)) *exchange {
+func (s *Session) open(c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU)) *exchange {
+	x := &exchange{tag: s.mgmtTag(), conn: c, want: want, handle: handle, done: make(chan answer, 1)}
+	s.exchanges[x.tag] = x
+	return x
+}
+
+// mgmtTag returns a task tag for a management request. The caller holds
+// Session.mu.
+func (s *Session) mgmtTag() uint32 {
 	for {
 		s.mgmtGen++
 		tag := s.mgmtGen<<indexBits | mgmtIndex
-		if _, used := s.exchanges[tag]; used || tag == pdu.ReservedTag {
-			continue
+		if _, used := s.exchanges[tag]; !used && tag != pdu.ReservedTag {
+			return tag
 		}
-		x := &exchange{tag: tag, want: want, handle: handle, done: make(chan answer, 1)}
-		s.exchanges[tag] = x
-		return x
+	}
+}
+
+// cut answers the exchanges of a connection that has failed. The caller holds
+// Session.mu.
+func (s *Session) cut(c *conn) {
+	for tag, x := range s.exchanges {
+		if x.conn == c {
+			delete(s.exchanges, tag)
+			x.done <- answer{err: transportError(c.err)}
+		}
 	}
 }
 
@@ -60,20 +78,20 @@ func (s *Session) take(tag uint32) *exchange {
 // A builder makes the request of an exchange. It is called with Session.mu held.
 type builder func(c *conn, tag, cmdSN uint32) pdu.PDU
 
-// request sends a management request on the given connection, or on the live one
+// request sends a management request on the given connection, or on a live one
 // if c is nil, and waits for the answer, the end of the context or that of the
 // connection.
 func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU), build builder) (pdu.PDU, error) {
 	s.mu.Lock()
-	if s.conn == nil || c != nil && s.conn != c.lead() {
+	if s.group == nil || c != nil && !slices.Contains(s.group.conns(), c) {
 		err := s.refusal()
 		s.mu.Unlock()
 		return nil, err
 	}
 	if c == nil {
-		c = s.conn
+		c = s.group.lead()
 	}
-	x := s.open(want, handle)
+	x := s.open(c, want, handle)
 	err := c.q.post(build(c, x.tag, s.win.next))
 	s.mu.Unlock()
 	if err != nil {
@@ -84,6 +102,15 @@ func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle 
 	select {
 	case a := <-x.done:
 		return a.p, a.err
+	case <-c.failed:
+		// The supervisor, who would say so, may be the one who asks.
+		s.forget(x)
+		select {
+		case a := <-x.done:
+			return a.p, a.err
+		default:
+			return nil, transportError(c.err)
+		}
 	case <-ctx.Done():
 		s.forget(x)
 		return nil, context.Cause(ctx)

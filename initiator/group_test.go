@@ -138,59 +138,6 @@ func TestFewerConnections(t *testing.T) {
 	do(t, s, readTask(0, 512))
 }
 
-// Whichever connection is lost, all are made anew; tasks are carried out again or
-// fail as after the loss of the only one.
-func TestLossOfOneOfSeveral(t *testing.T) {
-	for lost := range 3 {
-		t.Run(fmt.Sprint(lost), func(t *testing.T) {
-			events := make(eventLog, 64)
-			r, s := groupRig(t, 3, func(c *initiator.Config) { c.OnEvent = events.add })
-			hold := make(chan struct{})
-			defer close(hold)
-			var held atomic.Int32
-			r.srv.Handle(pdu.OpSCSICommand, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action {
-				if held.Add(1) <= 6 {
-					return iscsitest.Delay(hold)
-				}
-				return iscsitest.Pass()
-			})
-			again, once := newCollector(3), newCollector(3)
-			for i := range 6 {
-				task := writeTask(int64(i)*4096, pattern(uint64(i), 4096))
-				task.Owner, task.Replay = again, i < 3
-				if !task.Replay {
-					task.Owner = once
-				}
-				s.Submit(task)
-			}
-			s.Kick()
-			for deadline := time.Now().Add(20 * time.Second); held.Load() < 6; time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the commands do not come")
-				}
-			}
-			for _, c := range r.srv.Conns() {
-				if c.ID() == uint64(lost+1) {
-					c.Reset()
-				}
-			}
-			for range 3 {
-				is(t, once.wait(t).Err, initiator.ErrInterrupted)
-				if err := good(again.wait(t)); err != nil {
-					t.Error(err)
-				}
-			}
-			events.await(t, initiator.EventRecovered)
-			for i := range 3 {
-				r.holds(t, int64(i)*4096, pattern(uint64(i), 4096))
-			}
-			if i := s.Info(); i.Connections != 3 || i.Recoveries != 1 {
-				t.Errorf("%d connections, %d recoveries", i.Connections, i.Recoveries)
-			}
-		})
-	}
-}
-
 // A reset of the unit ends the tasks on all connections, each on its own.
 func TestResetEndsTasksOnAllConnections(t *testing.T) {
 	r, s := groupRig(t, 3, nil)
@@ -332,23 +279,4 @@ func TestVolumeOverSeveralConnections(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// A target gets the time to take several connections down.
-func TestSeveralConnectionsWaitLonger(t *testing.T) {
-	for _, c := range []struct {
-		connections  int
-		wait, agreed time.Duration
-	}{
-		{1, 0, 2 * time.Second},
-		{2, 0, 5 * time.Second},
-		{2, 3 * time.Second, 5 * time.Second},
-		{2, 7 * time.Second, 7 * time.Second},
-		{2, initiator.Immediately, 0},
-	} {
-		_, s := groupRig(t, c.connections, func(cfg *initiator.Config) { cfg.Params.DefaultTime2Wait = c.wait })
-		if got := s.Info().Negotiated.DefaultTime2Wait; got != c.agreed {
-			t.Errorf("%d connections, %v offered: %v agreed on, want %v", c.connections, c.wait, got, c.agreed)
-		}
-	}
 }

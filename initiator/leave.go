@@ -23,7 +23,7 @@ type leaveRequest struct {
 // called by the receiver.
 func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
 	s.mu.Lock()
-	if s.leaving == nil || s.leaving.c.lead() != c.lead() {
+	if s.leaving == nil || s.leaving.c.group != c.group {
 		s.leaving = &leaveRequest{c: c, within: within, why: why}
 	}
 	s.mu.Unlock()
@@ -33,16 +33,22 @@ func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
 	}
 }
 
-// takeLeave logs out of a connection because the target wants it: nothing new is
+// takeLeave logs out of the session because the target wants it: nothing new is
 // sent, what is in flight gets half of the time granted to finish, then comes the
-// Logout. In the end the connection has failed, and recovery follows. The
-// supervisor's.
-func (s *Session) takeLeave(c *conn) {
+// Logout. Recovery is to follow, for the error that it returns; nil if there was no
+// reason to leave. The supervisor's.
+func (s *Session) takeLeave(g *group) error {
 	s.mu.Lock()
 	l := s.leaving
-	if l == nil || l.c.lead() != c || s.state != StateLoggedIn {
+	if l == nil || l.c.group != g || s.state != StateLoggedIn {
 		s.mu.Unlock()
-		return // of an earlier connection, or we are leaving for good
+		return nil // of an earlier login, or we are leaving for good
+	}
+	if l.c.hasFailed() {
+		// What the target wanted has come about. Whoever else wants it says so.
+		s.leaving = nil
+		s.mu.Unlock()
+		return nil
 	}
 	s.hold = true
 	s.connState = ConnLogoutRequested
@@ -50,7 +56,7 @@ func (s *Session) takeLeave(c *conn) {
 	s.mu.Unlock()
 
 	ctx, cancel := withTimeout(s.ctx, l.within/2)
-	s.waitDrained(ctx, c, drained)
+	waitDrained(ctx, l.c.failed, drained)
 	cancel()
 
 	ctx, cancel = withTimeout(s.ctx, s.cfg.Timeouts.Logout)
@@ -58,7 +64,8 @@ func (s *Session) takeLeave(c *conn) {
 	wait, err := s.sendLogout(ctx, l.c)
 	l.answered, l.wait = err == nil, wait
 	// The target may have closed the connection already.
-	c.fail(&dropError{wait: c.params.DefaultTime2Wait, text: "the target asked for it: " + l.why})
+	l.c.fail(&dropError{session: true, wait: l.c.params.DefaultTime2Wait, text: "the target asked for it: " + l.why})
+	return l.c.err
 }
 
 // awaitDrained returns a channel that is closed when no task is in flight nor,
@@ -72,12 +79,12 @@ func (s *Session) awaitDrained() <-chan struct{} {
 	return ch
 }
 
-// waitDrained waits for the channel, the connection's failure or the context's
+// waitDrained waits for the channel, the failure of a connection or the context's
 // end.
-func (s *Session) waitDrained(ctx context.Context, c *conn, drained <-chan struct{}) {
+func waitDrained(ctx context.Context, failed, drained <-chan struct{}) {
 	select {
 	case <-drained:
-	case <-c.failed:
+	case <-failed:
 	case <-ctx.Done():
 	}
 }
@@ -87,7 +94,7 @@ func (s *Session) waitDrained(ctx context.Context, c *conn, drained <-chan struc
 func (s *Session) sendLogout(ctx context.Context, c *conn) (time.Duration, error) {
 	p, err := s.request(ctx, c, pdu.OpLogoutResponse, nil, func(c *conn, tag, cmdSN uint32) pdu.PDU {
 		s.connState = ConnLoggingOut
-		c.group.leaving.Store(true)
+		c.group.leaving.Store(c)
 		s.stats.LogoutPDUs++
 		return &pdu.LogoutRequest{
 			Immediate:        true,
@@ -113,8 +120,7 @@ func (s *Session) sendLogout(ctx context.Context, c *conn) (time.Duration, error
 // or OnEvent. The end of the context makes it a Close, and is the only error.
 func (s *Session) Logout(ctx context.Context) error {
 	s.mu.Lock()
-	c := s.conn
-	if c == nil || s.state != StateLoggedIn {
+	if s.group == nil || s.state != StateLoggedIn {
 		leaving := s.state == StateLoggingOut
 		s.mu.Unlock()
 		if !leaving {
@@ -138,10 +144,10 @@ func (s *Session) Logout(ctx context.Context) error {
 	defer context.AfterFunc(s.ctx, func() { cancel(ErrClosed) })()
 
 	dctx, dcancel := withTimeout(ctx, s.cfg.Timeouts.Logout)
-	s.waitDrained(dctx, c, drained)
+	waitDrained(dctx, s.done, drained)
 	dcancel()
 	lctx, lcancel := withTimeout(ctx, s.cfg.Timeouts.Logout)
-	_, err := s.sendLogout(lctx, c)
+	_, err := s.sendLogout(lctx, nil)
 	lcancel()
 	if err != nil {
 		s.log.Info("no answer to logout", "err", err)

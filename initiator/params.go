@@ -85,7 +85,7 @@ type Params struct {
 	MaxOutstandingR2T int
 
 	// DefaultTime2Wait is how long to wait after the loss of a connection
-	// before the next login; whole seconds up to an hour, the larger offer
+	// before the next login, or before the target is asked to close it; whole seconds up to an hour, the larger offer
 	// counts. Default 2 s; Immediately offers zero.
 	DefaultTime2Wait time.Duration
 
@@ -102,10 +102,11 @@ type Params struct {
 	// MaxConnections is how many connections the session shall have, 1 to 32;
 	// default 1. Commands are spread over them. The target may agree to fewer,
 	// and may refuse to take part in what it agreed to; Info tells how many there
-	// are. All go to the same portal. With more than one, a DefaultTime2Wait
-	// below 5 s is raised to that, unless it is Immediately: the kernel's target
-	// (LIO, seen with Linux 6.1) crashes when a session is made anew while it is
-	// still taking the old one's connections down.
+	// are. All go to the same portal. The session goes on when one is lost, and
+	// gets it back. When a session that had several is made anew after all, at
+	// least 5 s are waited first, unless DefaultTime2Wait is Immediately: the
+	// kernel's target (LIO, seen with Linux 6.1) crashes when it is still taking
+	// the old connections down.
 	MaxConnections int
 
 	// UnorderedPDUs and UnorderedSequences offer DataPDUInOrder=No and
@@ -163,9 +164,6 @@ func (p Params) withDefaults(log *slog.Logger) (Params, error) {
 		level := min(max(p.ErrorRecoveryLevel, 0), maxRecoveryLevel)
 		log.Warn("value out of range", "parameter", "ErrorRecoveryLevel", "value", p.ErrorRecoveryLevel, "using", level)
 		p.ErrorRecoveryLevel = level
-	}
-	if p.MaxConnections > 1 && p.DefaultTime2Wait > Immediately {
-		p.DefaultTime2Wait = max(p.DefaultTime2Wait, groupWait)
 	}
 	p.DefaultTime2Wait = min(max(p.DefaultTime2Wait, 0), maxTime2).Truncate(time.Second)
 	p.DefaultTime2Retain = min(max(p.DefaultTime2Retain, 0), maxTime2).Truncate(time.Second)

@@ -44,7 +44,7 @@ func (c *conn) updateWindow(h *pdu.Header) {
 	}
 	c.s.mu.Lock()
 	c.window(exp, limit)
-	c.s.dispatch(c)
+	c.s.dispatch(c.group)
 	c.s.mu.Unlock()
 }
 
@@ -241,7 +241,7 @@ func (c *conn) finish(sl *slot, o outcome, h *pdu.Header) {
 	c.cur = nil
 	t = s.complete(c, sl)
 	c.src.more = s.slots.inUse() > 0 // dispatch's are not sent yet
-	s.dispatch(c)
+	s.dispatch(c.group)
 	s.mu.Unlock()
 	if t != nil {
 		c.done(t)

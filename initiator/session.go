@@ -27,8 +27,8 @@ type Session struct {
 	verifying sync.WaitGroup
 	done      chan struct{} // closed by the supervisor as its last deed
 
-	live atomic.Pointer[conn] // conn, for Kick
-	tap  *tap                 // for Trace
+	live atomic.Pointer[group] // group, for Kick
+	tap  *tap                  // for Trace
 
 	leave     chan struct{} // capacity 1: leaving was set
 	watchWake chan struct{} // capacity 1: the watcher should look at nextWake
@@ -42,8 +42,8 @@ type Session struct {
 	mu        sync.Mutex
 	state     SessionState
 	connState ConnState
-	conn      *conn // the leading one, in full feature phase; nil otherwise
-	hold      bool  // nothing new is sent: a logout is near
+	group     *group // with at least one connection in full feature phase; nil otherwise
+	hold      bool   // nothing new is sent: a logout is near
 	win       window
 	slots     slotTable
 	queue     taskList      // submitted and not sent, in the order of sending
@@ -57,7 +57,7 @@ type Session struct {
 	drained   chan struct{} // not nil: somebody waits until no task is left; closed then
 	handling  bool          // the error handler runs
 	stats     Stats
-	octets    struct{ tx, rx uint64 } // of former connections
+	octets    octets // of former connections
 
 	nextWake time.Duration // when the watcher wakes by itself
 	failAt   time.Duration // when the recovery timeout is over; valid when reconnecting
@@ -66,16 +66,17 @@ type Session struct {
 	short int // connections of no use in a row; the supervisor's
 
 	// What Info tells.
-	result       loginResult // of the last login
-	portal       Portal
-	err          error // why the session ended
-	lastErr      error
-	lostAt       time.Duration
-	recoveries   uint64
-	lastRecovery time.Time
-	lastOutage   time.Duration
-	connected    time.Time
-	attempts     int
+	result         loginResult // of the last login
+	portal         Portal
+	err            error // why the session ended
+	lastErr        error
+	lostAt         time.Duration
+	recoveries     uint64
+	connRecoveries uint64
+	lastRecovery   time.Time
+	lastOutage     time.Duration
+	connected      time.Time
+	attempts       int
 }
 
 // now returns the time on the session's clock, which only ever goes forward.
@@ -95,17 +96,17 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 		return nil, err
 	}
 	s := newSession(cfg)
-	c, err := s.firstLogin(ctx)
+	g, err := s.firstLogin(ctx)
 	if err != nil {
 		s.cancel(err)
 		return nil, err
 	}
 	s.created = time.Now()
-	s.log.Info("session is operational", "portal", c.portal.Address(), "isid", cfg.ISID)
-	s.emit(Event{Type: EventConnected, Portal: c.portal})
-	s.resume(c)
+	s.log.Info("session is operational", "portal", g.portal.Address(), "isid", cfg.ISID)
+	s.emit(Event{Type: EventConnected, Portal: g.portal})
+	s.resume(g)
 	s.wg.Go(s.watch)
-	go s.supervise(c) // ends with done, for which Close and Logout wait
+	go s.supervise(g) // ends with done, for which Close and Logout wait
 	return s, nil
 }
 
@@ -217,35 +218,37 @@ func (s *Session) Info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := Info{
-		InitiatorName:  s.cfg.InitiatorName,
-		Target:         s.cfg.Target,
-		TargetAlias:    s.result.targetAlias,
-		ISID:           s.cfg.ISID,
-		TSIH:           s.result.tsih,
-		State:          s.state,
-		ConnState:      s.connState,
-		Portal:         s.portal,
-		Persistent:     s.cfg.Portal,
-		TPGT:           s.result.tpgt,
-		Negotiated:     s.result.params,
-		Timeouts:       s.cfg.Timeouts,
-		CHAP:           s.cfg.CHAP,
-		Created:        s.created,
-		ConnectedSince: s.connected,
-		Recoveries:     s.recoveries,
-		LastError:      s.lastErr,
-		LastRecovery:   s.lastRecovery,
-		Attempts:       s.attempts,
-		Outage:         s.lastOutage,
-		Queued:         s.queue.n + s.guards.parked,
-		InFlight:       s.slots.inUse(),
+		InitiatorName:        s.cfg.InitiatorName,
+		Target:               s.cfg.Target,
+		TargetAlias:          s.result.targetAlias,
+		ISID:                 s.cfg.ISID,
+		TSIH:                 s.result.tsih,
+		State:                s.state,
+		ConnState:            s.connState,
+		Portal:               s.portal,
+		Persistent:           s.cfg.Portal,
+		TPGT:                 s.result.tpgt,
+		Negotiated:           s.result.params,
+		Timeouts:             s.cfg.Timeouts,
+		CHAP:                 s.cfg.CHAP,
+		Created:              s.created,
+		ConnectedSince:       s.connected,
+		Recoveries:           s.recoveries,
+		ConnectionRecoveries: s.connRecoveries,
+		LastError:            s.lastErr,
+		LastRecovery:         s.lastRecovery,
+		Attempts:             s.attempts,
+		Outage:               s.lastOutage,
+		Queued:               s.queue.n + s.guards.parked,
+		InFlight:             s.slots.inUse(),
 	}
 	if s.state == StateReconnecting || s.state == StateFailed {
 		i.Outage = s.now() - s.lostAt
 	}
-	if s.conn != nil {
-		i.Connections = len(s.conn.group.conns)
-		i.LocalAddr, i.RemoteAddr = s.conn.nc.LocalAddr(), s.conn.nc.RemoteAddr()
+	if s.group != nil {
+		i.Connections = len(s.group.conns())
+		nc := s.group.lead().nc
+		i.LocalAddr, i.RemoteAddr = nc.LocalAddr(), nc.RemoteAddr()
 	}
 	return i
 }
@@ -254,13 +257,20 @@ func (s *Session) Info() Info {
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.stats
-	st.TxDataOctets, st.RxDataOctets = s.octets.tx, s.octets.rx
-	if s.conn != nil {
-		for _, c := range s.conn.group.conns {
-			st.TxDataOctets += c.q.octets.Load()
-			st.RxDataOctets += c.src.octets.Load()
+	st, sum := s.stats, s.octets
+	if s.group != nil {
+		for _, c := range s.group.all() {
+			sum.add(c)
 		}
 	}
+	st.TxDataOctets, st.RxDataOctets = sum.tx, sum.rx
 	return st
+}
+
+// octets are the bytes that connections have sent and received.
+type octets struct{ tx, rx uint64 }
+
+func (o *octets) add(c *conn) {
+	o.tx += c.q.octets.Load()
+	o.rx += c.src.octets.Load()
 }

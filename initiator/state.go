@@ -125,7 +125,7 @@ type Info struct {
 	Created        time.Time // when Dial succeeded
 	ConnectedSince time.Time // zero when not connected
 
-	// Recoveries counts successful recoveries. LastError is why the
+	// Recoveries counts successful recoveries. LastError is why a
 	// connection was lost last, LastRecovery when the last recovery
 	// succeeded, Attempts how many attempts failed in the present outage.
 	// Outage is how long the present outage has lasted, or the last one did.
@@ -134,6 +134,10 @@ type Info struct {
 	LastRecovery time.Time
 	Attempts     int
 	Outage       time.Duration
+
+	// ConnectionRecoveries counts the connections that were lost and made good
+	// without a new login of the session.
+	ConnectionRecoveries uint64
 
 	// Queued and InFlight count tasks.
 	Queued, InFlight int

@@ -29,8 +29,8 @@ func (s *Session) Submit(t *Task) {
 		t.deadline = s.now() + t.Timeout
 		s.wakeBy(t.deadline)
 	}
-	if c := s.conn; c != nil && s.queue.n == 0 && s.ready() {
-		s.issue(s.pick(c), t)
+	if g := s.group; g != nil && s.queue.n == 0 && s.ready() {
+		s.issue(g.pick(), t)
 		return
 	}
 	s.queue.pushBack(t)
@@ -39,8 +39,8 @@ func (s *Session) Submit(t *Task) {
 // Kick sends what was submitted. It never waits for the network: what the socket
 // does not take at once is sent by a goroutine of the session.
 func (s *Session) Kick() {
-	if c := s.live.Load(); c != nil {
-		c.flush()
+	if g := s.live.Load(); g != nil {
+		g.flush()
 	}
 }
 
@@ -69,17 +69,17 @@ func (s *Session) ready() bool {
 	return !s.hold && s.win.open() && !s.slots.full()
 }
 
-// dispatch sends tasks from the queue as far as possible. The caller holds mu
-// and has c flushed later.
-func (s *Session) dispatch(c *conn) {
-	if s.conn != c.lead() {
+// dispatch sends tasks from the queue as far as possible, if g is the present
+// group. The caller holds mu and has g flushed later.
+func (s *Session) dispatch(g *group) {
+	if s.group != g {
 		return
 	}
 	for s.guards.probes.n > 0 && s.ready() {
-		s.issue(s.pick(c), s.guards.probes.popFront())
+		s.issue(g.pick(), s.guards.probes.popFront())
 	}
 	for s.queue.n > 0 && s.ready() {
-		s.issue(s.pick(c), s.queue.popFront())
+		s.issue(g.pick(), s.queue.popFront())
 	}
 }
 
@@ -199,8 +199,8 @@ func (s *Session) finishWritten(slots []*slot) {
 		tasks.pushBack(s.slots.release(sl))
 	}
 	s.checkDrained()
-	if c := s.conn; c != nil {
-		s.dispatch(c)
+	if g := s.group; g != nil {
+		s.dispatch(g)
 	}
 	s.mu.Unlock()
 	giveBack(tasks)

@@ -32,13 +32,13 @@ const (
 )
 
 // firstLogin makes the attempts of Dial.
-func (s *Session) firstLogin(ctx context.Context) (*conn, error) {
+func (s *Session) firstLogin(ctx context.Context) (*group, error) {
 	start := time.Now()
 	extra := s.cfg.Params.DefaultTime2Wait // before the first retry only
 	for attempts := 1; ; attempts++ {
-		c, err := s.attempt(ctx, s.cfg.Timeouts.Login)
+		g, err := s.attempt(ctx, s.cfg.Timeouts.Login)
 		if err == nil {
-			return c, nil
+			return g, nil
 		}
 		if ctx.Err() != nil || !retryable(err) {
 			return nil, s.opError("login", err)
@@ -58,7 +58,7 @@ func (s *Session) firstLogin(ctx context.Context) (*conn, error) {
 }
 
 // attempt makes one attempt to log in.
-func (s *Session) attempt(ctx context.Context, connectTimeout time.Duration) (*conn, error) {
+func (s *Session) attempt(ctx context.Context, connectTimeout time.Duration) (*group, error) {
 	t, res, portal, err := s.est.attempt(ctx, connectTimeout)
 	if err != nil {
 		return nil, err
@@ -66,12 +66,12 @@ func (s *Session) attempt(ctx context.Context, connectTimeout time.Duration) (*c
 	if res.tpgt == UnknownTPGT {
 		res.tpgt = portal.TPGT
 	}
-	c := newConn(s, t, res, portal)
-	s.join(ctx, c, res, connectTimeout)
+	g := newGroup(newConn(s, t, res, portal))
+	s.join(ctx, g, res, connectTimeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.result, s.portal = *res, portal
-	return c, nil
+	return g, nil
 }
 
 // pause waits and returns the cause of the context's end if that came first.
@@ -93,40 +93,65 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // supervise is the supervisor: it owns the life of the session's connections,
-// one after the other.
-func (s *Session) supervise(c *conn) {
-	for c != nil {
-		select {
-		case <-c.failed:
-		case <-s.leave:
-			s.takeLeave(c)
-			continue
-		case <-s.ctx.Done():
-			c.fail(context.Cause(s.ctx))
-		}
-		c.wait()
-		wait, again := s.disconnected(c)
+// login after login.
+func (s *Session) supervise(g *group) {
+	for g != nil {
+		err := s.attend(g)
+		g.fail(err)
+		g.wait()
+		wait, again := s.disconnected(g, err)
 		if !again {
 			break
 		}
-		if c = s.reconnect(wait); c != nil {
-			announce := s.recovered(c)
-			s.resume(c)
+		if g = s.reconnect(wait); g != nil {
+			announce := s.recovered(g)
+			s.resume(g)
 			announce()
 		}
 	}
 	s.end()
 }
 
-// resume makes a connection the live one and sends what waits. The supervisor's,
-// or Dial's.
-func (s *Session) resume(c *conn) {
-	s.verifying.Wait() // for those of the last connection
+// attend looks after the connections of a login until they are of no more use, and
+// returns why.
+func (s *Session) attend(g *group) error {
+	r := refill{s: s, g: g}
+	defer r.stop()
+	for {
+		select {
+		case <-g.hurt:
+			r.stop()
+			if err := s.mend(g); err != nil {
+				return err
+			}
+			r.plan()
+		case <-s.leave:
+			r.stop()
+			if err := s.takeLeave(g); err != nil {
+				return err
+			}
+			r.plan()
+		case <-r.due:
+			r.begin()
+		case j := <-r.joined:
+			r.take(j)
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+}
+
+// resume makes the connections of a login the live ones and sends what waits. The
+// supervisor's, or Dial's.
+func (s *Session) resume(g *group) {
+	s.verifying.Wait() // for those of the last login
 	s.mu.Lock()
 	now := s.now()
-	s.conn = c
-	s.live.Store(c)
-	c.born = now
+	s.group = g
+	s.live.Store(g)
+	for _, c := range g.conns() {
+		c.born = now
+	}
 	s.win = window{next: s.result.cmdSN, expCmd: s.result.expCmdSN, maxCmd: s.result.maxCmdSN}
 	if s.ctx.Err() == nil {
 		s.state = StateLoggedIn
@@ -141,34 +166,39 @@ func (s *Session) resume(c *conn) {
 			t.deadline = now + t.Timeout
 		}
 	}
-	s.dispatch(c)
+	s.dispatch(g)
 	s.mu.Unlock()
 	s.wakeWatcher()
-	c.start()
-	s.verifyAll(c, guards)
+	for _, c := range g.conns() {
+		c.start()
+	}
+	g.flush()
+	s.verifyAll(g, guards)
 }
 
-// disconnected sorts out the tasks that were in flight on connections that have
-// ended, of which c is the leading one, by the rules of docs/session.md. It returns how long to wait before the
-// next login, and false if there shall be none.
-func (s *Session) disconnected(c *conn) (wait time.Duration, again bool) {
-	err := c.err
-	wait = c.params.DefaultTime2Wait
+// disconnected sorts out the tasks that were in flight on the connections of a
+// login, which have all ended because of err, by the rules of docs/session.md. It
+// returns how long to wait before the next login, and false if there shall be none.
+func (s *Session) disconnected(g *group, err error) (wait time.Duration, again bool) {
+	conns := g.all()
+	wait = conns[0].params.DefaultTime2Wait
 	if drop := (*dropError)(nil); errors.As(err, &drop) {
 		wait = drop.wait
 	}
+	if g.want > 1 && s.cfg.Params.DefaultTime2Wait > 0 {
+		wait = max(wait, groupWait)
+	}
 	var finished, back taskList
 	s.mu.Lock()
-	if l := s.leaving; l != nil && l.c.lead() == c && l.answered {
+	if l := s.leaving; l != nil && l.c.group == g && l.answered {
 		wait = l.wait
 	}
-	wait = max(wait, s.flapping(c))
+	wait = max(wait, s.flapping(conns))
 	s.leaving = nil
-	s.conn = nil
+	s.group = nil
 	s.live.Store(nil)
-	for _, p := range c.group.conns {
-		s.octets.tx += p.q.octets.Load()
-		s.octets.rx += p.src.octets.Load()
+	for _, c := range conns {
+		s.octets.add(c)
 	}
 	ending := s.state == StateLoggingOut || s.ctx.Err() != nil
 	for tag, x := range s.exchanges {
@@ -211,8 +241,8 @@ func (s *Session) disconnected(c *conn) (wait time.Duration, again bool) {
 	portal := s.portal
 	s.mu.Unlock()
 
-	for _, p := range c.group.conns {
-		close(p.gone)
+	for _, c := range conns {
+		close(c.gone)
 	}
 	giveBack(finished)
 	s.wakeWatcher()
@@ -223,12 +253,12 @@ func (s *Session) disconnected(c *conn) (wait time.Duration, again bool) {
 	return wait, !ending
 }
 
-// flapping counts the times in a row that the connections were of no use, of which
-// those of c, which have ended, are the last, and returns how long to wait because of
+// flapping counts the times in a row that connections were of no use, of which
+// these, which have ended, are the last, and returns how long to wait because of
 // them. The first costs nothing. The supervisor's.
-func (s *Session) flapping(c *conn) time.Duration {
-	fruitful := slices.ContainsFunc(c.group.conns, func(p *conn) bool { return p.fruitful })
-	if fruitful || s.now()-c.born >= shortLife {
+func (s *Session) flapping(conns []*conn) time.Duration {
+	useful := func(c *conn) bool { return c.fruitful || c.lostAt-c.born >= shortLife }
+	if slices.ContainsFunc(conns, useful) {
 		s.short = 0
 		return 0
 	}
@@ -280,7 +310,7 @@ func (s *Session) recoveryTimeout() {
 
 // reconnect makes attempts to log in until one succeeds. It returns nil if the
 // session shall end.
-func (s *Session) reconnect(wait time.Duration) *conn {
+func (s *Session) reconnect(wait time.Duration) *group {
 	s.mu.Lock()
 	lost := s.lostAt
 	s.mu.Unlock()
@@ -290,9 +320,9 @@ func (s *Session) reconnect(wait time.Duration) *conn {
 		if pause(s.ctx, delay) != nil {
 			return nil
 		}
-		c, err := s.attempt(s.ctx, min(connectTimeout, s.cfg.Timeouts.Login))
+		g, err := s.attempt(s.ctx, min(connectTimeout, s.cfg.Timeouts.Login))
 		if err == nil {
-			return c
+			return g
 		}
 		if s.ctx.Err() != nil {
 			return nil
@@ -318,7 +348,7 @@ func (s *Session) reconnect(wait time.Duration) *conn {
 
 // recovered notes that the session is back, before a task can succeed that may
 // make somebody look. What it returns tells of it, after the tasks were sent.
-func (s *Session) recovered(c *conn) (announce func()) {
+func (s *Session) recovered(g *group) (announce func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	attempts, outage := s.attempts+1, s.now()-s.lostAt
@@ -326,8 +356,8 @@ func (s *Session) recovered(c *conn) (announce func()) {
 	s.recoveries++
 	s.lastRecovery, s.lastOutage = time.Now(), outage
 	return func() {
-		s.log.Info("session is operational after recovery", "portal", c.portal.Address(), "attempts", attempts, "outage", outage.Round(time.Millisecond))
-		s.emit(Event{Type: EventRecovered, Portal: c.portal, Attempts: attempts, Outage: outage})
+		s.log.Info("session is operational after recovery", "portal", g.portal.Address(), "attempts", attempts, "outage", outage.Round(time.Millisecond))
+		s.emit(Event{Type: EventRecovered, Portal: g.portal, Attempts: attempts, Outage: outage})
 	}
 }
 

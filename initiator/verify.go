@@ -41,17 +41,16 @@ type guards struct {
 // their logical unit is the one it was.
 var errUnidentified = errors.New("the logical unit was not identified after a new login")
 
-// present returns the live connection, nil if there is none.
-func (s *Session) present() *conn { return s.live.Load() }
+// present returns the connections of the present login, nil if there are none.
+func (s *Session) present() *group { return s.live.Load() }
 
-// post sets up a guard. It returns false if the connection is not the one of
-// since any more, so that the caller cannot know that what it was told on that
-// one still holds.
-func (s *Session) post(g *guard, since *conn) bool {
+// post sets up a guard. It returns false if the login is not the one of since any
+// more, so that the caller cannot know that what it was told then still holds.
+func (s *Session) post(g *guard, since *group) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.guards.all = append(s.guards.all, g)
-	return s.conn != nil && s.conn == since
+	return s.group != nil && s.group == since
 }
 
 // dismiss removes a guard. While it is checking, it stays until the verdict, for
@@ -141,9 +140,9 @@ func (s *Session) unbar() taskList {
 	return gs.probes.take()
 }
 
-// verifyAll starts the verifications on a new connection; they end with it. The
+// verifyAll starts the verifications after a login; they end with it. The
 // supervisor's.
-func (s *Session) verifyAll(c *conn, all []*guard) {
+func (s *Session) verifyAll(login *group, all []*guard) {
 	if len(all) == 0 {
 		return
 	}
@@ -153,18 +152,18 @@ func (s *Session) verifyAll(c *conn, all []*guard) {
 	s.mu.Unlock()
 	for _, g := range all {
 		s.verifying.Go(func() {
-			err := g.verify(ctx, probePort{s, c})
+			err := g.verify(ctx, probePort{s, login})
 			if ctx.Err() == nil {
-				s.verified(c, g, err)
+				s.verified(login, g, err)
 			}
 		})
 	}
 }
 
 // verified takes the verdict about a unit.
-func (s *Session) verified(c *conn, g *guard, err error) {
+func (s *Session) verified(login *group, g *guard, err error) {
 	s.mu.Lock()
-	if s.conn != c || !g.checking {
+	if s.group != login || !g.checking {
 		s.mu.Unlock()
 		return
 	}
@@ -185,9 +184,9 @@ func (s *Session) verified(c *conn, g *guard, err error) {
 			}
 		}
 		s.queue.prepend(&tasks)
-		s.dispatch(c)
+		s.dispatch(login)
 		s.mu.Unlock()
-		c.flush()
+		login.flush()
 		return
 	}
 	s.log.Warn("logical unit is not what it was, or does not say", "lun", g.lun, "err", err, "tasks", tasks.n)
@@ -220,11 +219,11 @@ func (s *Session) dequeue(t *Task) bool {
 	return n > 0
 }
 
-// A probePort leads past the guards, on one connection: when that is lost, its
-// tasks fail with ErrInterrupted.
+// A probePort leads past the guards, within one login: when its connections are
+// lost, its tasks fail with ErrInterrupted.
 type probePort struct {
-	s *Session
-	c *conn
+	s     *Session
+	login *group
 }
 
 // Submit implements taskPort.
@@ -234,7 +233,7 @@ func (p probePort) Submit(t *Task) {
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != p.c {
+	if s.group != p.login {
 		s.reject(t, interrupted(s.refusal()))
 		return
 	}
@@ -243,14 +242,14 @@ func (p probePort) Submit(t *Task) {
 		s.wakeBy(t.deadline)
 	}
 	if s.guards.probes.n == 0 && s.ready() {
-		s.issue(p.c, t)
+		s.issue(p.login.pick(), t)
 		return
 	}
 	s.guards.probes.pushBack(t)
 }
 
 // Kick implements taskPort.
-func (p probePort) Kick() { p.c.flush() }
+func (p probePort) Kick() { p.login.flush() }
 
 // Do implements taskPort. It waits for the task whatever becomes of the
 // context, which ends with the connection, as does the task.

@@ -10,7 +10,7 @@ import (
 // postGuard makes the volume one of a session, which from now on has it verify
 // the device after each new login. It returns false if the session has logged
 // in since then.
-func (v *Volume) postGuard(s *Session, since *conn) bool {
+func (v *Volume) postGuard(s *Session, since *group) bool {
 	g := &guard{lun: v.lun, verify: v.verify}
 	for i := range v.queue.tasks {
 		v.queue.tasks[i].task.guard = g

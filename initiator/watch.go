@@ -59,7 +59,7 @@ func (s *Session) tick() time.Duration {
 	now := s.now()
 	next := now + time.Hour
 	expired := false
-	c := s.conn
+	g := s.group
 	if s.state == StateReconnecting {
 		if expired = now >= s.failAt; expired {
 			s.recoveryTimeout()
@@ -67,17 +67,21 @@ func (s *Session) tick() time.Duration {
 			next = min(next, s.failAt)
 		}
 	}
-	var dead error
-	if c != nil {
+	type death struct {
+		c   *conn
+		err error
+	}
+	var dead []death
+	if g != nil {
 		next = min(next, s.checkDeadlines(now))
-		for _, p := range c.group.conns {
-			at, err := s.keepAlive(p, now)
+		for _, c := range g.conns() {
+			at, err := s.keepAlive(c, now)
 			next = min(next, at)
 			if err != nil {
-				dead = err
+				dead = append(dead, death{c, err})
 			}
 		}
-		next = min(next, s.retryLost(c, now))
+		next = min(next, s.retryLost(g.lead(), now))
 	}
 	s.nextWake = next
 	outage := now - s.lostAt
@@ -86,11 +90,11 @@ func (s *Session) tick() time.Duration {
 		s.log.Error("session recovery timed out: tasks fail until the target is back", "after", s.cfg.Timeouts.Replacement)
 		s.emit(Event{Type: EventRecoveryTimeout, Outage: outage})
 	}
-	switch {
-	case dead != nil:
-		c.fail(dead)
-	case c != nil:
-		c.flush()
+	for _, d := range dead {
+		d.c.fail(d.err)
+	}
+	if g != nil {
+		g.flush()
 	}
 	return max(next-now, 0)
 }
@@ -146,7 +150,7 @@ func (s *Session) keepAlive(c *conn, now time.Duration) (time.Duration, error) {
 		if due := time.Duration(c.last.Load()) + interval; due > now {
 			return due, nil
 		}
-		x := s.open(pdu.OpNOPIn, nil) // what comes back is a sign of life, which is all that counts
+		x := s.open(c, pdu.OpNOPIn, nil) // what comes back is a sign of life, which is all that counts
 		c.q.mu.Lock()
 		batch, err := c.q.append(s.ping(c, x.tag, s.win.next))
 		c.q.mu.Unlock()

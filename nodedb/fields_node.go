@@ -112,7 +112,7 @@ func nodeSession() []Field {
 		{Name: FieldMaxBurstLength, Kind: KindInt, Default: "16776192", Doc: "key MaxBurstLength (RFC 7143 section 13.13), 512 to 16777215 bytes"},
 		{Name: FieldDefaultTime2Retain, Kind: KindInt, Doc: "key DefaultTime2Retain (RFC 7143 section 13.16), seconds"},
 		{Name: FieldDefaultTime2Wait, Kind: KindInt, Default: "2", Doc: "key DefaultTime2Wait (RFC 7143 section 13.15), seconds"},
-		{Name: FieldMaxConnections, Kind: KindInt, Default: "1", Doc: "key MaxConnections (RFC 7143 section 13.2): how many connections the session shall have, 1 to 32; with more than one, DefaultTime2Wait is at least 5 unless 0"},
+		{Name: FieldMaxConnections, Kind: KindInt, Default: "1", Doc: "key MaxConnections (RFC 7143 section 13.2): how many connections the session shall have, 1 to 32; the session goes on when one is lost, and gets it back"},
 		{Name: FieldMaxOutstandingR2T, Kind: KindInt, Default: "1", Doc: "key MaxOutstandingR2T (RFC 7143 section 13.17)"},
 		{Name: FieldERL, Kind: KindInt, Doc: "key ErrorRecoveryLevel (RFC 7143 section 13.20): 0, or 1 to have damaged PDUs sent again"},
 		{Name: FieldScan, Kind: KindEnum, Values: []string{"manual", "auto"}, Default: "auto", Doc: "whether a login attaches the logical units that it finds"},

@@ -36,7 +36,7 @@ func (s *localSession) view() (Session, bool) {
 		Portal: portalOf(i.Portal), Persistent: portalOf(i.Persistent),
 		Iface:     Iface{Name: ifaceName(s.target), Transport: "tcp", InitiatorName: i.InitiatorName, NetIface: s.target.NetIface},
 		ConnState: connStates[i.ConnState], SessionState: cmp.Or(sessionStates[i.State], "FREE"), InternalState: InternalNoChange,
-		Recoveries: int(i.Recoveries), Created: i.Created,
+		Recoveries: int(i.Recoveries), ConnRecoveries: int(i.ConnectionRecoveries), Created: i.Created,
 	}
 	if i.LastError != nil {
 		v.LastError = i.LastError.Error()

@@ -36,6 +36,7 @@ type Stats struct {
 	RxDiscontiguousHdr  uint64 `json:"rx_discontiguous_hdr"`
 	EHAbort             uint64 `json:"eh_abort_cnt"`
 	Recoveries          uint64 `json:"recoveries"`
+	ConnRecoveries      uint64 `json:"connection_recoveries"` // of single connections, the session living on
 	OutstandingCommands uint64 `json:"outstanding_commands"`
 
 	// LUNs are the logical units that are offered as disks, by number. Theirs

@@ -168,13 +168,15 @@ type Session struct {
 	// iscsid has the session, LastRecovery is when it was made again last, and
 	// LastError why it was lost last, or why the last login failed. Outage is how
 	// long the present outage has lasted, or the last one did, in seconds;
-	// FailedLogins counts the logins that failed in the present one.
-	Recoveries   int       `json:"recoveries"`
-	LastRecovery time.Time `json:"last_recovery,omitzero"`
-	LastError    string    `json:"last_error,omitempty"`
-	Outage       float64   `json:"outage,omitempty"`
-	FailedLogins int       `json:"failed_logins,omitempty"`
-	Created      time.Time `json:"created"`
+	// FailedLogins counts the logins that failed in the present one. ConnRecoveries
+	// counts single connections that were lost and made good while the session went on.
+	Recoveries     int       `json:"recoveries"`
+	LastRecovery   time.Time `json:"last_recovery,omitzero"`
+	LastError      string    `json:"last_error,omitempty"`
+	Outage         float64   `json:"outage,omitempty"`
+	FailedLogins   int       `json:"failed_logins,omitempty"`
+	ConnRecoveries int       `json:"connection_recoveries,omitempty"`
+	Created        time.Time `json:"created"`
 }
 
 // A Scan is a look for logical units that goes on.

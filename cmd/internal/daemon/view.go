@@ -78,6 +78,7 @@ func (s *supervisor) view(q control.SessionQuery) control.Session {
 	}
 	v.Negotiated = negotiatedView(&i.Negotiated)
 	v.Recoveries, v.LastRecovery = int(i.Recoveries), i.LastRecovery
+	v.ConnRecoveries = int(i.ConnectionRecoveries)
 	v.Outage, v.FailedLogins = i.Outage.Seconds(), i.Attempts
 	if i.LastError != nil {
 		v.LastError = i.LastError.Error()

@@ -33,7 +33,7 @@ func sessionStatsView(st initiator.Stats, i initiator.Info) *control.Stats {
 		DataIn: st.DataInPDUs, LogoutRs: st.LogoutRspPDUs, R2T: st.R2TPDUs, Async: st.AsyncPDUs, Reject: st.RejectPDUs,
 		DigestErr: st.DigestErrors, TimeoutErr: st.TimeoutErrors,
 		TxSendpageFailures: st.TxSendpageFailures, RxDiscontiguousHdr: st.RxDiscontiguousHdr, EHAbort: st.EHAborts,
-		Recoveries: i.Recoveries, OutstandingCommands: uint64(max(i.Queued+i.InFlight, 0)),
+		Recoveries: i.Recoveries, ConnRecoveries: i.ConnectionRecoveries, OutstandingCommands: uint64(max(i.Queued+i.InFlight, 0)),
 	}
 }
 

@@ -29,6 +29,18 @@ func TestRecoveryIsShown(t *testing.T) {
 		Last Error: connection reset by peer
 		Last Outage: 250ms
 `},
+		{"one connection of several lost", func(s *control.Session) {
+			s.ConnRecoveries, s.LastError = 2, "connection reset by peer"
+		}, `
+		*********
+		Recovery:
+		*********
+		Recoveries: 0
+		Connection Recoveries: 2
+		Last Recovery: none
+		Last Error: connection reset by peer
+		Last Outage: 0s
+`},
 		{"recovering", func(s *control.Session) {
 			s.ConnState, s.SessionState, s.InternalState = "TRANSPORT WAIT", "FAILED", "REOPEN"
 			s.LastError, s.Outage, s.FailedLogins = "connection refused", 65.5, 12

@@ -197,11 +197,14 @@ func (c *command) printDevices(s *control.Session, parts treeParts) {
 // printRecovery tells of the outages of a session, which open-iscsi does not do.
 // One that never had any has no such section: its tree is open-iscsi's.
 func (c *command) printRecovery(s *control.Session, parts treeParts) {
-	if s.Recoveries == 0 && s.LastError == "" && s.InternalState != "REOPEN" {
+	if s.Recoveries == 0 && s.ConnRecoveries == 0 && s.LastError == "" && s.InternalState != "REOPEN" {
 		return
 	}
 	c.section("Recovery:", 9, parts)
 	c.field(parts, "Recoveries", s.Recoveries)
+	if s.ConnRecoveries > 0 {
+		c.field(parts, "Connection Recoveries", s.ConnRecoveries)
+	}
 	last := "none"
 	if !s.LastRecovery.IsZero() {
 		last = s.LastRecovery.Local().Format(time.RFC3339)

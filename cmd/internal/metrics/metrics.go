@@ -125,6 +125,7 @@ func (e emitter) session(s *control.Session, st *control.Stats) {
 		e.gauge(sessionStart, float64(s.Created.UnixNano())/1e9, who()...)
 	}
 	e.counter(sessionRecoveries, st.Recoveries, who()...)
+	e.counter(sessionConnRecoveries, st.ConnRecoveries, who()...)
 	e.counter(sessionDigestErrors, st.DigestErr, who()...)
 	e.counter(sessionTimeouts, st.TimeoutErr, who()...)
 	e.counter(sessionAborts, st.EHAbort, who()...)

@@ -40,7 +40,7 @@ func daemon(t *testing.T) *controltest.Daemon {
 		},
 		Counters: func(*control.Session) control.Stats {
 			return control.Stats{
-				TxDataOctets: 3804, RxDataOctets: 17240, DigestErr: 2, TimeoutErr: 3, Recoveries: 4, EHAbort: 5, Reject: 6, OutstandingCommands: 7, R2T: 8,
+				TxDataOctets: 3804, RxDataOctets: 17240, DigestErr: 2, TimeoutErr: 3, Recoveries: 4, ConnRecoveries: 9, EHAbort: 5, Reject: 6, OutstandingCommands: 7, R2T: 8,
 				LUNs: []control.LUNStats{{
 					LUN: 1, Name: "nbd0", Path: "/dev/nbd0", Pending: 3, InFlight: 2, QueueDepth: 32, Retries: 1,
 					Ops: map[string]control.OpStats{
@@ -80,6 +80,7 @@ func TestScrape(t *testing.T) {
 		`iscsi_session_digest_errors_total` + s + `} 2`,
 		`iscsi_session_timeouts_total` + s + `} 3`,
 		`iscsi_session_recoveries_total` + s + `} 4`,
+		`iscsi_session_connection_recoveries_total` + s + `} 9`,
 		`iscsi_session_aborts_total` + s + `} 5`,
 		`iscsi_session_rejects_total` + s + `} 6`,
 		`iscsi_session_outstanding_commands` + s + `} 7`,

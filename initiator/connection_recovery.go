@@ -1,0 +1,230 @@
+package initiator
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/goiscsi/goiscsi/pdu"
+)
+
+// mend makes good the loss of connections while others live: the target is told on
+// one of those to close what was lost, and what was under way there is sent again.
+// The error is why that is not possible, and the session is to be made anew. The
+// supervisor's.
+func (s *Session) mend(g *group) error {
+	for {
+		if err := s.collect(g); err != nil || len(g.lost) == 0 {
+			return err
+		}
+		c := g.lost[0]
+		if over, err := s.rest(g, c.lostAt+c.respite()); err != nil {
+			return err
+		} else if !over {
+			continue
+		}
+		if err := s.closeLost(g, c); err != nil {
+			return fmt.Errorf("closing a lost connection: %w", err)
+		}
+	}
+}
+
+// collect takes the connections that have failed out of use. The error is why the
+// session cannot go on without them.
+func (s *Session) collect(g *group) error {
+	if l := g.leaving.Load(); l != nil {
+		if l.hasFailed() {
+			return l.err
+		}
+		return nil // in the course of the logout
+	}
+	var dead []*conn
+	for _, c := range g.conns() {
+		if !c.hasFailed() {
+			continue
+		}
+		if dead = append(dead, c); endsSession(c.err) {
+			return c.err
+		}
+	}
+	if len(dead) == 0 {
+		return nil
+	}
+	if len(dead) == len(g.conns()) {
+		return dead[len(dead)-1].err
+	}
+	s.mu.Lock()
+	for _, c := range dead {
+		g.lose(c) // so that nobody appends to it from here on
+		s.cut(c)
+		s.lastErr = c.err
+	}
+	left := len(g.conns())
+	s.mu.Unlock()
+	for _, c := range dead {
+		c.wait()
+	}
+	g.pause = s.flapping(dead)
+	for _, c := range dead {
+		s.log.Warn("one of several connections is lost", "cid", c.cid, "err", c.err, "left", left)
+		s.emit(Event{Type: EventConnectionLost, Portal: c.portal, Err: c.err, Connections: left})
+	}
+	return nil
+}
+
+// respite is how long to wait after the loss of a connection before the target is
+// asked to do anything about it (RFC 7143 section 7.5).
+func (c *conn) respite() time.Duration {
+	if drop, ok := c.err.(*dropError); ok { //nolint:errorlint // it is never wrapped
+		return drop.wait
+	}
+	return c.params.DefaultTime2Wait
+}
+
+// rest waits until a time. It returns false if there is something else to see to
+// before, and the error if the session does not go on.
+func (s *Session) rest(g *group, until time.Duration) (over bool, err error) {
+	timer := time.NewTimer(until - s.now())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true, nil
+	case <-g.hurt:
+		return false, nil
+	case <-s.leave:
+		return false, s.takeLeave(g)
+	case <-s.ctx.Done():
+		return false, context.Cause(s.ctx)
+	}
+}
+
+// closeLost has the target close a lost connection, and takes its tasks back.
+func (s *Session) closeLost(g *group, c *conn) error {
+	via := g.lead()
+	resp, err := s.logoutLost(via, c, pdu.LogoutConnection)
+	if err != nil {
+		if via.hasFailed() {
+			return nil // the next one is asked
+		}
+		return err
+	}
+	if !closed(resp) {
+		return fmt.Errorf("logout of connection %d: response %d", c.cid, resp.Response)
+	}
+	return s.takeBack(g, c)
+}
+
+// closed reports whether a connection is closed at the target after the answer to
+// a Logout for it: now, or since before.
+func closed(r *pdu.LogoutResponse) bool {
+	return r.Response == pdu.LogoutSuccess || r.Response == pdu.LogoutCIDNotFound
+}
+
+// logoutLost sends a Logout for the lost connection c on another one.
+func (s *Session) logoutLost(via, c *conn, reason pdu.LogoutReason) (*pdu.LogoutResponse, error) {
+	ctx, cancel := withTimeout(s.ctx, s.cfg.Timeouts.Logout)
+	defer cancel()
+	p, err := s.request(ctx, via, pdu.OpLogoutResponse, nil, func(_ *conn, tag, cmdSN uint32) pdu.PDU {
+		s.stats.LogoutPDUs++
+		return &pdu.LogoutRequest{
+			Immediate:        true,
+			Reason:           reason,
+			InitiatorTaskTag: tag,
+			CID:              c.cid,
+			CmdSN:            cmdSN,
+			ExpStatSN:        c.expStatSN.Load(), // of the connection to be closed (RFC 7143 section 11.14.4)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p.(*pdu.LogoutResponse), nil
+}
+
+// takeBack sorts out the tasks of a lost connection that the target has closed:
+// it has ended them, and nothing that was sent there can still arrive. The CmdSNs
+// that it never got are filled.
+func (s *Session) takeBack(g *group, c *conn) error {
+	var finished, back, probes taskList
+	s.mu.Lock()
+	for _, sl := range s.inFlight() {
+		if sl.conn != c {
+			continue
+		}
+		drained, unsent := sl.state == slotDraining, sl.cmdBatch > c.begun
+		t := s.slots.release(sl)
+		t.begun = t.begun || !unsent
+		switch {
+		case drained:
+			finished.pushBack(t)
+		case t.cause != nil:
+			t.Err = t.cause
+			finished.pushBack(t)
+		case t.probe:
+			probes.pushBack(t)
+		case unsent || t.Replay:
+			back.pushBack(t)
+		default:
+			t.Err = interrupted(c.err)
+			finished.pushBack(t)
+		}
+	}
+	s.queue.prepend(&back)
+	s.guards.probes.prepend(&probes)
+	s.forsake(g, c)
+	err := s.fill(g)
+	s.connRecoveries++
+	s.dispatch(g)
+	s.checkDrained()
+	s.mu.Unlock()
+	close(c.gone)
+	g.flush()
+	giveBack(finished)
+	s.wakeWatcher()
+	return err
+}
+
+// forsake ends the membership of a lost connection in its group. The caller holds
+// mu.
+func (s *Session) forsake(g *group, c *conn) {
+	g.lost = slices.DeleteFunc(slices.Clone(g.lost), func(p *conn) bool { return p == c })
+	s.octets.add(c)
+}
+
+// maxHoles is how many numbers of commands may be missing at the target after the
+// loss of a connection: as many as there can be tasks, twice.
+const maxHoles = 2 * MaxCmdsMax
+
+// fill fills the holes that a lost connection has left in the sequence of CmdSN,
+// behind which the target carries nothing out: a NOP-Out takes each of the numbers
+// that the target does not have and that no task has. A target that counts what it
+// got and dropped as received ignores it. The caller holds mu and has g flushed.
+func (s *Session) fill(g *group) error {
+	w := &s.win
+	if w.next-w.expCmd > maxHoles {
+		return protocolErrorf("ExpCmdSN %d though commands up to %d were answered", w.expCmd, w.next-1)
+	}
+	taken := make(map[uint32]bool)
+	s.slots.each(func(sl *slot) { taken[sl.cmdSN] = true })
+	maps.DeleteFunc(g.fillers, func(sn uint32, c *conn) bool { return pdu.SerialLess(sn, w.expCmd) || !slices.Contains(g.all(), c) })
+	for sn := w.expCmd; sn != w.next; sn++ {
+		if taken[sn] || g.fillers[sn] != nil {
+			continue
+		}
+		via := g.pick()
+		g.fillers[sn] = via
+		s.stats.NopTxPDUs++
+		err := via.q.post(&pdu.NOPOut{
+			InitiatorTaskTag:  s.mgmtTag(), // nobody waits for the answer
+			TargetTransferTag: pdu.ReservedTag,
+			CmdSN:             sn,
+			ExpStatSN:         via.expStatSN.Load(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
