@@ -13,6 +13,8 @@
 //   - library: package initiator alone (test/bench/iscsiperf) against
 //     libiscsi's iscsi-perf;
 //   - scale: what idle sessions and large node databases cost;
+//   - builds: two builds of ours, -bin and -base, or one with other settings of
+//     the record (-variant), for whoever changes the code; builds-tgt on tgt;
 //   - guest: block devices in a guest with its own kernel: ours and
 //     qemu-nbd's as /dev/nbdN, the kernel's own initiator as /dev/sdX.
 //

@@ -13,19 +13,24 @@ import (
 // units it serves on unix sockets.
 type daemon struct {
 	b    *bench
+	bin  string // directory of its programs
 	proc *process
 	root string
 }
 
-func (b *bench) daemon() (*daemon, error) {
+func (b *bench) daemon() (*daemon, error) { return b.daemonOf(b.bin, "initiator") }
+
+// daemonOf starts the iscsid in a directory. One that shares a target with another
+// needs a name of its own, else each would end the other's sessions.
+func (b *bench) daemonOf(bin, name string) (*daemon, error) {
 	root, err := os.MkdirTemp(b.dir, "")
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{b: b, root: root}
+	d := &daemon{b: b, bin: bin, root: root}
 	files := map[string]string{
 		"etc/iscsi/iscsid.conf":         "node.session.attach = socket\n",
-		"etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.2026-11.com.example:initiator\n",
+		"etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.2026-11.com.example:" + name + "\n",
 		"var/lib/iscsi/.keep":           "",
 		"run/.keep":                     "",
 		"dev/.keep":                     "",
@@ -57,7 +62,7 @@ func (b *bench) daemon() (*daemon, error) {
 
 // command makes a command of ours that works in the prefix.
 func (d *daemon) command(name string, args ...string) *exec.Cmd {
-	cmd := d.b.command(filepath.Join(d.b.bin, name), args...)
+	cmd := d.b.command(filepath.Join(d.bin, name), args...)
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "ISCSI_") { // the machine's own settings
 			cmd.Env = append(cmd.Env, e)

@@ -20,8 +20,11 @@ type options struct {
 	seconds float64
 	quick   bool
 	only    *regexp.Regexp
-	bin     string // our programs
-	tools   string // programs of the measurements
+	load    *regexp.Regexp
+	bin     string   // our programs
+	base    string   // those of another build; empty for none
+	variant []string // settings of the record, "name=value", that base does not have
+	tools   string   // programs of the measurements
 }
 
 // A bench is one run.
@@ -51,8 +54,19 @@ func parts() []part {
 		{"scale", (*bench).scale},
 		{"guest", (*bench).guestUML},
 		{"guest-qemu", (*bench).guestQEMU},
+		{buildsPart, (*bench).builds},
+		{buildsTgtPart, (*bench).buildsTgt},
 	}
 }
+
+// Parts that compare two builds of ours. They are for whoever changes the code, have
+// no table in the file, and run only if they are asked for.
+const (
+	buildsPart    = "builds"
+	buildsTgtPart = "builds-tgt"
+)
+
+func ofBuilds(name string) bool { return name == buildsPart || name == buildsTgtPart }
 
 // quickParts are those that tell most.
 const quickParts = "limit,export,units,digests,library,scale,guest"
@@ -73,15 +87,21 @@ func main() {
 
 func run() error {
 	var o options
-	var names []string
+	var names, all []string
 	for _, p := range parts() {
 		names = append(names, p.name)
+		if !ofBuilds(p.name) {
+			all = append(all, p.name)
+		}
 	}
-	which := flag.String("parts", "", "`list` of parts: "+strings.Join(names, ", ")+" (default all, quick "+quickParts+")")
+	which := flag.String("parts", "", "`list` of parts: "+strings.Join(names, ", ")+" (default all but builds and builds-tgt, quick "+quickParts+")")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of each comparison (default 5, quick 3)")
 	flag.Float64Var(&o.seconds, "seconds", 0, "length of one measurement in `seconds` (default 3, quick 1)")
 	flag.BoolVar(&o.quick, "quick", false, "fewer workloads and targets")
 	only := flag.String("run", "", "only measurements whose title matches this `regexp`")
+	load := flag.String("workload", "", "only workloads whose name in the tables matches this `regexp`")
+	flag.StringVar(&o.base, "base", "", "`directory` of iscsid and iscsiadm of another build, for builds; default -bin")
+	variant := flag.String("variant", "", "for builds: settings of the record that the other build does not get, a `list` of name=value")
 	out := flag.String("out", "docs/benchmarks.md", "`file` to write the results into; empty for none")
 	flag.StringVar(&o.bin, "bin", "bin", "`directory` of iscsid, iscsiadm and iscsi-target")
 	flag.StringVar(&o.tools, "tools", "dist/tools", "`directory` of iscsiperf")
@@ -96,14 +116,26 @@ func run() error {
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return err
 	}
+	if o.load, err = regexp.Compile(*load); err != nil {
+		return err
+	}
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
+	}
+	if o.base == "" {
+		o.base = o.bin
+	}
+	if o.base, err = filepath.Abs(o.base); err != nil {
+		return err
+	}
+	if *variant != "" {
+		o.variant = strings.Split(*variant, ",")
 	}
 	if o.tools, err = filepath.Abs(o.tools); err != nil {
 		return err
 	}
 	if *which == "" {
-		*which = pick(o.quick, quickParts, strings.Join(names, ","))
+		*which = pick(o.quick, quickParts, strings.Join(all, ","))
 	}
 	wanted := strings.Split(*which, ",")
 	for _, w := range wanted {
@@ -133,7 +165,7 @@ func run() error {
 		b.out.conditions(b)
 	}
 	fmt.Printf("\n%v in all.\n", time.Since(start).Round(time.Second))
-	if *out == "" {
+	if *out == "" || slices.ContainsFunc(wanted, ofBuilds) {
 		return nil
 	}
 	b.out.machine(b)

@@ -142,6 +142,9 @@ func (b *bench) table(t table, list []workload) error {
 	b.out.row(cols...)
 	b.out.rule(len(cols))
 	for _, w := range list {
+		if !b.load.MatchString(w.String()) {
+			continue
+		}
 		results, err := b.compare(w, t.contenders)
 		if err != nil {
 			return err

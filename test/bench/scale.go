@@ -107,7 +107,7 @@ func (b *bench) listing(records int, goal time.Duration) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{b: b, root: root}
+	d := &daemon{b: b, bin: b.bin, root: root}
 	var times []float64
 	for range 4 * b.rounds {
 		cmd := d.command("iscsiadm", "-m", "node")
