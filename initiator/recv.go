@@ -141,12 +141,15 @@ func (c *conn) onDataIn(h *pdu.Header) error {
 func (c *conn) place(sl *slot, d *pdu.DataIn, h *pdu.Header) error {
 	t := sl.task
 	n, offset := h.DataSegmentLength(), int64(d.BufferOffset)
-	if offset+int64(n) > int64(len(t.DataIn)) {
-		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), len(t.DataIn)))
+	if want := t.reads(); offset+int64(n) > int64(want) {
+		return c.violate(sl, protocolErrorf("data at %d to %d for a buffer of %d bytes", offset, offset+int64(n), want))
 	}
 	unordered := c.params.UnorderedPDUs || c.params.UnorderedSequences
 	if !unordered && offset != int64(sl.received) {
 		return c.violate(sl, protocolErrorf("data at %d where %d is next", offset, sl.received))
+	}
+	if t.DataIn == nil && t.Buffer != nil {
+		t.DataIn = t.Buffer(t)
 	}
 	if n > 0 {
 		if err := c.r.ReadData(t.DataIn[offset:][:n]); err != nil {
@@ -197,7 +200,7 @@ func (c *conn) onSCSIResponse(h *pdu.Header) error {
 		residual: r.ResidualCount,
 		sense:    r.Sense(),
 	}
-	if len(sl.task.DataIn) > 0 && len(sl.task.DataOut) > 0 {
+	if sl.task.reads() > 0 && len(sl.task.DataOut) > 0 {
 		o.over, o.under, o.residual = r.BidiOverflow, r.BidiUnderflow, r.BidiResidualCount
 	}
 	if r.Response != pdu.ResponseCompleted {
@@ -206,7 +209,7 @@ func (c *conn) onSCSIResponse(h *pdu.Header) error {
 	if c.recovers() {
 		sl.recovery.unacked, sl.recovery.statSN = true, r.StatSN
 		expDataSN := r.ExpDataSN
-		if o.err != nil || len(sl.task.DataIn) == 0 {
+		if o.err != nil || sl.task.reads() == 0 {
 			expDataSN = 0 // nothing is missed any more
 		}
 		return c.conclude(sl, h, o, expDataSN)
@@ -253,8 +256,8 @@ func (c *conn) finish(sl *slot, o outcome, h *pdu.Header) {
 // data is not believed.
 func (t *Task) account(sl *slot, o outcome) {
 	want, moved := len(t.DataOut), sl.sent
-	if len(t.DataIn) > 0 {
-		want, moved = len(t.DataIn), sl.received
+	if n := t.reads(); n > 0 {
+		want, moved = n, sl.received
 	}
 	t.Transferred = want
 	if o.under {

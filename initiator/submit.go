@@ -52,7 +52,7 @@ func (s *Session) admit(t *Task) error {
 		return s.refusal()
 	}
 	switch {
-	case uint64(len(t.DataIn)) > math.MaxUint32, uint64(len(t.DataOut)) > math.MaxUint32:
+	case uint64(t.reads()) > math.MaxUint32, uint64(len(t.DataOut)) > math.MaxUint32:
 		return &ConfigError{Field: "Task", Reason: "more than 4 GiB of data"}
 	case len(t.ExtendedCDB) > maxExtendedCDB:
 		return &ConfigError{Field: "Task", Reason: "CDB too long"}
@@ -96,7 +96,7 @@ func (s *Session) issue(c *conn, t *Task) {
 func (s *Session) transmit(c *conn, sl *slot) {
 	p, t := &c.params, sl.task
 
-	in, out := len(t.DataIn), len(t.DataOut)
+	in, out := t.reads(), len(t.DataOut)
 	expected := out
 	if out == 0 {
 		expected = in

@@ -38,6 +38,15 @@ type Task struct {
 	// length. After an error its contents are undefined.
 	DataIn []byte
 
+	// Buffer, if it is not nil, is called for DataIn when the first data have
+	// come, and not at all if none do: so memory is in use for as long as it
+	// must be only. DataIn is nil at Submit then, and DataInLength the expected
+	// data transfer length, which is also the length of what Buffer returns.
+	// The call comes from a goroutine of the session and must not block, nor
+	// call methods of the session.
+	Buffer       func(t *Task) []byte
+	DataInLength int
+
 	// Timeout is the time to carry out the task, counted from Submit; while
 	// the session has no connection, or verifies after a recovery that the
 	// unit is still the same, the clock stands still, and afterwards it starts
@@ -103,6 +112,14 @@ type Completer interface {
 	// followed one another without waiting for the target: the time to pass on
 	// what was gathered.
 	Flush()
+}
+
+// reads returns the bytes that the task expects to read.
+func (t *Task) reads() int {
+	if t.DataIn == nil && t.Buffer != nil {
+		return t.DataInLength
+	}
+	return len(t.DataIn)
 }
 
 // reset clears the results.

@@ -20,9 +20,10 @@ type ioQueue struct {
 	bulk requestList // OpDiscard, OpWriteZeroes
 
 	tasks   []ioTask
-	free    ioList // last in, first out
-	ready   ioList // to be sent as soon as may be
-	waiting ioList // to be sent when their time has come
+	buffer  func(*Task) []byte // taskBuffer; made once
+	free    ioList             // last in, first out
+	ready   ioList             // to be sent as soon as may be
+	waiting ioList             // to be sent when their time has come
 
 	depth, maxDepth int // commands in flight: at present, at most
 	good            int // commands that succeeded since depth changed
@@ -51,6 +52,7 @@ type ioQueue struct {
 func (q *ioQueue) init(v *Volume, depth int) {
 	q.v, q.depth, q.maxDepth = v, depth, depth
 	q.idle.L = &v.mu
+	q.buffer = v.taskBuffer
 	q.tasks = make([]ioTask, depth)
 	for i := range q.tasks {
 		io := &q.tasks[i]
@@ -140,7 +142,7 @@ func (q *ioQueue) release(io *ioTask) {
 		q.bulkPieces--
 	}
 	io.req, io.state = nil, ioFree
-	io.task.DataIn, io.task.DataOut = nil, nil
+	io.task.DataIn, io.task.DataOut, io.task.Buffer = nil, nil, nil
 	io.next = q.free.head
 	if q.free.tail == nil {
 		q.free.tail = io

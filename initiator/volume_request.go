@@ -52,13 +52,20 @@ type Request struct {
 	Offset int64
 
 	// Length is the number of bytes, a multiple of the block size, for
-	// OpDiscard and OpWriteZeroes. Reads and writes go by Data and leave it
-	// alone, and so does OpFlush.
+	// OpDiscard, OpWriteZeroes, and reads with Buffer. Other reads and writes go
+	// by Data and leave it alone, and so does OpFlush.
 	Length int64
 
 	// Data is what is read or written; its length is a multiple of the block
 	// size. After a failed read its contents are undefined.
 	Data []byte
+
+	// Buffer, if it is not nil and Data is, returns what a read has to fill,
+	// Length bytes: it is called when the first data have come, and not at all
+	// if none do, so that memory is in use for as long as it must be only.
+	// Data is the result. The call comes from a goroutine of the session and must
+	// not block, nor call methods of the volume or the session.
+	Buffer func(r *Request) []byte
 
 	// Owner is told when the request is finished. It is compared with others,
 	// so its dynamic type must be comparable, such as a pointer.
@@ -85,6 +92,9 @@ type Request struct {
 	needSync   bool          // a flush must follow the last piece
 	syncing    bool          // only the flush is left
 }
+
+// late reports whether the request gets its Data when the first of them come.
+func (r *Request) late() bool { return r.Op == OpRead && r.Data == nil && r.Buffer != nil }
 
 // A RequestCompleter receives finished requests.
 //

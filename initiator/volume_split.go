@@ -155,12 +155,16 @@ func (s *splitRules) cut(k pieceKind, off, left int64) int64 {
 // how much it covers.
 func (s *splitRules) build(io *ioTask, v *Volume) {
 	t := &io.task
-	t.DataIn, t.DataOut, t.Timeout = nil, nil, commandTimeout
+	t.DataIn, t.DataOut, t.Buffer, t.Timeout = nil, nil, nil, commandTimeout
 	io.size, io.fua, io.ndob = s.commandSize(io), false, false
 	lba, blocks := uint64(io.off)>>v.shift, uint32(io.size>>v.shift)
 	switch io.kind {
 	case pieceRead:
-		t.DataIn = io.data(io.size)
+		if io.req.late() {
+			t.Buffer, t.DataInLength = v.queue.buffer, int(io.size)
+		} else {
+			t.DataIn = io.data(io.size)
+		}
 		scsi.Read(&t.CDB, lba, blocks, 0)
 	case pieceWrite:
 		t.DataOut = io.data(io.size)

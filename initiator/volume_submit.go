@@ -48,7 +48,9 @@ func (v *Volume) enqueue(r *Request) {
 	v.counters.begin()
 	switch r.Op {
 	case OpRead, OpWrite:
-		r.size = int64(len(r.Data))
+		if r.size = int64(len(r.Data)); r.late() {
+			r.size = r.Length
+		}
 	case OpDiscard, OpWriteZeroes:
 		r.size = r.Length
 	case OpFlush:

@@ -49,6 +49,18 @@ func (io *ioTask) data(n int64) []byte {
 	return io.req.Data[i : i+n : i+n]
 }
 
+// taskBuffer is the Buffer of tasks that read for a request without Data. The first
+// of them to get data provides for all.
+func (v *Volume) taskBuffer(t *Task) []byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	io := t.Private.(*ioTask)
+	if r := io.req; r.late() {
+		r.Data = r.Buffer(r)
+	}
+	return io.data(io.size)
+}
+
 // An ioList is a queue of ioTasks, linked through them.
 type ioList struct {
 	head, tail *ioTask

@@ -15,8 +15,12 @@ import (
 // server alone.
 type nullBackend struct{}
 
-func (nullBackend) Submit(r *nbd.Request) { r.Complete(0) }
-func (nullBackend) Kick()                 {}
+func (nullBackend) Submit(r *nbd.Request) {
+	r.Buffer()
+	r.Complete(0)
+}
+
+func (nullBackend) Kick() {}
 
 // An asyncBackend completes requests from a goroutine of its own, in batches, as
 // one does that sends them to somewhere else.
@@ -31,6 +35,7 @@ func newAsyncBackend() *asyncBackend {
 		defer close(b.done)
 		for r := range b.requests {
 			c := r.Conn()
+			r.Buffer()
 			r.Complete(0)
 			if len(b.requests) == 0 {
 				c.Flush()

@@ -21,7 +21,7 @@ import (
 type textBackend struct{ text io.ReaderAt }
 
 func (b textBackend) Submit(r *nbd.Request) {
-	if _, err := b.text.ReadAt(r.Data, int64(r.Offset)); err != nil && err != io.EOF {
+	if _, err := b.text.ReadAt(r.Buffer(), int64(r.Offset)); err != nil && err != io.EOF {
 		r.Complete(syscall.EIO)
 		return
 	}

@@ -234,10 +234,8 @@ func TestConcurrentCompletionsAllArrive(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for req := range b.requests {
-				if req.Cmd == nbd.CmdRead {
-					for i := range req.Data {
-						req.Data[i] = byte(req.Offset)
-					}
+				for i, data := 0, req.Buffer(); i < len(data); i++ {
+					data[i] = byte(req.Offset)
 				}
 				conn := req.Conn()
 				req.Complete(0)

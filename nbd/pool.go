@@ -27,7 +27,7 @@ const (
 // collection: the next I/O may be the one that frees memory.
 type BufferPool struct {
 	maxUsed atomic.Int64 // bytes that should be in use at most
-	used    atomic.Int64 // bytes in use: capacity of buffers that were handed out
+	used    atomic.Int64 // bytes reserved: capacity of buffers that are or may be handed out
 
 	mu      sync.Mutex // protects what follows
 	maxIdle int64
@@ -81,7 +81,8 @@ func (p *BufferPool) SetBounds(used, idle int64) {
 // room returns how many bytes a connection may have in flight.
 func (p *BufferPool) room() int64 { return p.maxUsed.Load() - p.used.Load() }
 
-// Used returns the bytes of the buffers in use.
+// Used returns the bytes of the buffers of requests in flight, whether they have
+// been taken from the pool already or not.
 func (p *BufferPool) Used() int64 { return p.used.Load() }
 
 // class returns the class for n bytes, 0 < n ≤ MaxPayload.
@@ -89,10 +90,15 @@ func class(n int) int {
 	return max(bits.Len(uint(n-1))-minClassShift, 0)
 }
 
-// get returns a buffer of length n with undefined content, 0 < n ≤ MaxPayload.
-func (p *BufferPool) get(n int) []byte {
+// reserve counts a buffer for n bytes that take is going to return, and cancel
+// takes that back, once the buffer is back or will not be taken any more.
+func (p *BufferPool) reserve(n int) { p.used.Add(1 << (class(n) + minClassShift)) }
+
+func (p *BufferPool) cancel(n int) { p.used.Add(-1 << (class(n) + minClassShift)) }
+
+// take returns a buffer of length n with undefined content, 0 < n ≤ MaxPayload.
+func (p *BufferPool) take(n int) []byte {
 	c := class(n)
-	p.used.Add(1 << (c + minClassShift))
 	p.mu.Lock()
 	p.active++
 	if l := len(p.free[c]); l > 0 {
@@ -107,10 +113,9 @@ func (p *BufferPool) get(n int) []byte {
 	return make([]byte, n, 1<<(c+minClassShift))
 }
 
-// put takes back what get returned.
+// put takes back what take returned.
 func (p *BufferPool) put(b []byte) {
 	c := class(cap(b))
-	p.used.Add(-int64(cap(b)))
 	p.mu.Lock()
 	p.active--
 	if p.idle+int64(cap(b)) <= p.maxIdle {

@@ -165,8 +165,12 @@ func (c *Conn) accept(h *RequestHeader) error {
 	r.Cmd, r.Flags, r.Offset, r.Length = h.Cmd, h.Flags, h.Offset, h.Length
 	r.cookie = h.Cookie
 	if size > 0 {
-		r.buf = c.opt.Pool.get(size)
-		r.Data = r.buf
+		r.size = size
+		c.opt.Pool.reserve(size)
+		if h.Cmd == CmdWrite {
+			r.buf = c.opt.Pool.take(size)
+			r.Data = r.buf
+		}
 	}
 	if h.Cmd == CmdWrite && h.Length > 0 {
 		if errno == 0 {

@@ -184,10 +184,13 @@ func (c *Conn) batchDone(err error) (idle bool) {
 func (c *Conn) releaseList(r *Request) {
 	for r != nil {
 		next := r.next
-		if r.buf != nil {
-			c.releasedSize += int64(len(r.buf))
-			c.opt.Pool.put(r.buf)
-			r.buf, r.Data = nil, nil
+		if r.size > 0 {
+			if r.buf != nil {
+				c.opt.Pool.put(r.buf)
+			}
+			c.opt.Pool.cancel(r.size)
+			c.releasedSize += int64(r.size)
+			r.buf, r.Data, r.size = nil, nil, 0
 		}
 		r.state.Store(requestIdle)
 		r.next = c.free

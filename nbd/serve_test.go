@@ -119,9 +119,11 @@ func (b *manualBackend) Kick() {
 	}
 }
 
-// complete completes r and flushes its connection.
+// complete completes r, with whatever is in the buffer of a read, and flushes its
+// connection.
 func complete(r *nbd.Request, errno syscall.Errno) {
 	c := r.Conn()
+	r.Buffer()
 	r.Complete(errno)
 	c.Flush()
 }
@@ -318,7 +320,7 @@ func TestDisconnectWaitsForRequestsInFlight(t *testing.T) {
 		t.Fatal("ServeConn returned with a request in flight")
 	default:
 	}
-	copy(req.Data, pattern(4096, 1))
+	copy(req.Buffer(), pattern(4096, 1))
 	complete(req, 0)
 	reply, err := r.peer.Recv()
 	if err != nil {
@@ -422,5 +424,65 @@ func TestInvalidExportIsRefused(t *testing.T) {
 			t.Errorf("%s: served", name)
 		}
 		client.Close()
+	}
+}
+
+func TestReadTakesItsBufferWhenItIsAskedFor(t *testing.T) {
+	b := newManualBackend()
+	pool := nbd.NewBufferPool(0)
+	r := serve(t, &nbd.Export{Size: 1 << 20}, b, &nbd.ServerOptions{Pool: pool})
+	send := func(cmd nbd.Command, payload []byte) *nbd.Request {
+		t.Helper()
+		if _, err := r.peer.Send(cmd, 0, 0, 4096, payload); err != nil {
+			t.Fatal(err)
+		}
+		return <-b.requests
+	}
+	read := send(nbd.CmdRead, nil)
+	if n := pool.Outstanding(); n != 0 || read.Data != nil {
+		t.Errorf("%d buffers and %d bytes of data before the read was answered", n, len(read.Data))
+	}
+	if n := pool.Used(); n != 4096 {
+		t.Errorf("%d bytes count in the bounds, want 4096 from the beginning", n)
+	}
+	data := read.Buffer()
+	if n := pool.Outstanding(); len(data) != 4096 || n != 1 {
+		t.Errorf("%d bytes in %d buffers", len(data), n)
+	}
+	copy(data, pattern(4096, 7))
+	if &read.Buffer()[0] != &data[0] {
+		t.Error("the second call returned another buffer")
+	}
+	complete(read, 0)
+	if reply, err := r.peer.Recv(); err != nil || !bytes.Equal(reply.Data, pattern(4096, 7)) {
+		t.Errorf("not the data that were put there (%v)", err)
+	}
+	write := send(nbd.CmdWrite, pattern(4096, 9))
+	if write.Buffer() != nil || !bytes.Equal(write.Data, pattern(4096, 9)) {
+		t.Error("a write has a Buffer, or other data")
+	}
+	complete(write, 0)
+	if _, err := r.peer.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	r.peer.Close()
+	r.wait()
+	if n := pool.Used(); n != 0 {
+		t.Errorf("%d bytes are still in use", n)
+	}
+}
+
+func TestReadWithoutItsBufferFails(t *testing.T) {
+	b := newManualBackend()
+	r := serve(t, &nbd.Export{Size: 1 << 20}, b, nil)
+	if _, err := r.peer.Send(nbd.CmdRead, 0, 0, 4096, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := <-b.requests
+	c := req.Conn()
+	req.Complete(0)
+	c.Flush()
+	if reply, err := r.peer.Recv(); err != nil || !errors.Is(reply.Err, syscall.EIO) {
+		t.Errorf("%v, %v: want EIO, as nothing was read", reply, err)
 	}
 }

@@ -62,6 +62,7 @@ func (b *backend) Submit(r *nbd.Request) {
 	q := &p.req
 	q.Owner = b
 	q.Offset, q.Length, q.Data = int64(r.Offset), int64(r.Length), r.Data
+	q.Buffer = readBuffer
 	q.FUA = r.Flags&nbd.CmdFlagFUA != 0
 	q.NoUnmap = r.Flags&nbd.CmdFlagNoHole != 0
 	q.Err = nil
@@ -83,6 +84,9 @@ func (b *backend) Submit(r *nbd.Request) {
 	}
 	b.vol.Submit(q)
 }
+
+// readBuffer is the Buffer of all requests.
+func readBuffer(q *initiator.Request) []byte { return q.Private.(*pending).nbd.Buffer() }
 
 // Kick implements nbd.Backend.
 func (b *backend) Kick() { b.vol.Kick() }

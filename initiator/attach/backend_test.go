@@ -40,7 +40,9 @@ func (v *scriptedVolume) Kick() {
 		if v.keep {
 			v.seen = append(v.seen, initiator.Request{Op: r.Op, FUA: r.FUA, NoUnmap: r.NoUnmap, Offset: r.Offset, Length: r.Length})
 		}
-		r.Err = v.err
+		if r.Err = v.err; r.Err == nil && r.Op == initiator.OpRead {
+			r.Data = r.Buffer(r)
+		}
 		owner = r.Owner
 		owner.RequestDone(r)
 	}

@@ -110,7 +110,7 @@ func (m *Memory) do(r *nbd.Request) syscall.Errno {
 	part := m.data[r.Offset:end]
 	switch r.Cmd {
 	case nbd.CmdRead:
-		copy(r.Data, part)
+		copy(r.Buffer(), part)
 	case nbd.CmdWrite:
 		copy(part, r.Data)
 	case nbd.CmdTrim, nbd.CmdWriteZeroes:

@@ -265,6 +265,9 @@ func (v *fakeVolume) Kick() {
 		v.t.mu.Lock()
 		switch r.Op {
 		case initiator.OpRead:
+			if r.Data == nil {
+				r.Data = r.Buffer(r)
+			}
 			copy(r.Data, v.u.data[r.Offset:])
 		case initiator.OpWrite:
 			copy(v.u.data[r.Offset:], r.Data)
