@@ -100,13 +100,14 @@ func TestManyTasksInFlight(t *testing.T) {
 			}
 		}
 	}
+	if i := s.Info(); i.InFlight != 0 || i.Queued != 0 {
+		t.Errorf("%d in flight, %d queued at the end", i.InFlight, i.Queued)
+	}
+	s.Close() // waits for the last Flush
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.flushes == 0 || c.pending != 0 {
 		t.Errorf("%d flushes, %d tasks after the last", c.flushes, c.pending)
-	}
-	if i := s.Info(); i.InFlight != 0 || i.Queued != 0 {
-		t.Errorf("%d in flight, %d queued at the end", i.InFlight, i.Queued)
 	}
 }
 
