@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -149,6 +150,19 @@ func verdict(t *testing.T, c *checker.Checker) {
 		t.Errorf("the disk did not keep what it had acknowledged:\n%v", err)
 	}
 	t.Log(c)
+}
+
+// recoveries is how often the only session has come back. The log does not tell: of a
+// session that fails again and again it leaves lines out.
+func (r *rig) recoveries() int {
+	r.t.Helper()
+	var sessions []struct {
+		Recoveries int `json:"recoveries"`
+	}
+	if err := json.Unmarshal([]byte(r.Must("-m", "session", "--json")), &sessions); err != nil || len(sessions) != 1 {
+		r.t.Fatalf("%d sessions, %v", len(sessions), err)
+	}
+	return sessions[0].Recoveries
 }
 
 // outages finds, in the daemon's log, how long each recovery took from the

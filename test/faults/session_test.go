@@ -51,7 +51,7 @@ func TestTargetMovesSession(t *testing.T) {
 			for i := range n {
 				pauseBetween()
 				tc.fault(tgt, second)
-				eventually(t, "a recovery", func() bool { return len(outages(r.d.Log())) > i })
+				eventually(t, "a recovery", func() bool { return r.recoveries() > i })
 				await(t, c)
 			}
 			verdict(t, c)
