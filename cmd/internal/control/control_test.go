@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,20 @@ func client(t *testing.T, socket string, o control.ClientOptions) *control.Clien
 	c := control.NewClient(socket, o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+func TestBeginIsCalledBeforeEachRequest(t *testing.T) {
+	var begun atomic.Int64
+	o := control.Options{Begin: func() { begun.Add(1) }}
+	c := client(t, controltest.Serve(t, &controltest.Daemon{}, o), control.ClientOptions{})
+	for n := range int64(3) {
+		if _, err := c.Version(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := begun.Load(); got != n+1 {
+			t.Fatalf("called %d times for %d requests", got, n+1)
+		}
+	}
 }
 
 func TestSessionLifeOverTheSocket(t *testing.T) {

@@ -35,6 +35,8 @@ type Options struct {
 	// Metrics, if not nil, answers GET /metrics, for everybody who can open the
 	// socket.
 	Metrics http.Handler
+	// Begin, if not nil, is called before each request is dealt with.
+	Begin func()
 	// Logger gets refusals and broken requests. nil discards them.
 	Logger *slog.Logger
 }
@@ -101,6 +103,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.o.Begin != nil {
+		s.o.Begin()
+	}
 	h := w.Header()
 	h.Set(manager.HeaderVersion, s.o.Version)
 	h.Set(manager.HeaderAPIMin, strconv.Itoa(APIMin))

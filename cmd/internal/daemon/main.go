@@ -114,6 +114,7 @@ func start(c *cli.Context, args []string, stderr io.Writer, flusher error) (int,
 		o.Logger.Warn("the process is not marked as one that writes dirty memory out; it may wait for its own disks when memory is short", "err", flusher)
 	}
 	protect(o.Logger)
+	o.processors = newProcessorKeeper()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -44,6 +45,9 @@ type Options struct {
 	// has opened its sockets. Without CAP_SYS_ADMIN it can attach no kernel
 	// device, so they go with node.session.attach = socket.
 	UID, GID int
+
+	// processors, if not nil, is told of work that is no I/O.
+	processors *processorKeeper
 
 	// Tests replace these.
 	kernel  kernel // nil: the kernel's own
@@ -123,6 +127,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := dropPrivileges(o.UID, o.GID); err != nil {
 		return err
 	}
+	d.processors = o.processors
 	return d.run(ctx, l, scrapes, gid, o.Ready)
 }
 
@@ -135,9 +140,11 @@ type daemon struct {
 	states  []*sessionState // of the last daemon
 	uevents ueventSource
 	memory  *memoryKeeper
-	wg      sync.WaitGroup // the uevent listener, and what run starts
-	stop    context.CancelFunc
-	stopped context.Context // ends when a stop is asked for
+	// processors is nil where their number is left alone.
+	processors *processorKeeper
+	wg         sync.WaitGroup // the uevent listener, and what run starts
+	stop       context.CancelFunc
+	stopped    context.Context // ends when a stop is asked for
 }
 
 func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*daemon, error) {
@@ -225,7 +232,7 @@ func (d *daemon) run(ctx context.Context, l, scrapes net.Listener, gid int, read
 	d.wg.Go(func() { d.removeOrphans(orphans) })
 
 	exporter := metrics.Handler(d.svc, d.log)
-	srv := control.NewServer(d.svc, control.Options{Group: gid, Metrics: exporter, Logger: d.log})
+	srv := control.NewServer(d.svc, control.Options{Group: gid, Metrics: exporter, Logger: d.log, Begin: d.processors.spare})
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(d.stopped, l) }() // ends with stopped, waited for below
 	d.log.Info("iscsid is ready", "pid", os.Getpid(), "sessions", len(d.states))
@@ -234,9 +241,14 @@ func (d *daemon) run(ctx context.Context, l, scrapes net.Listener, gid int, read
 	}
 	d.wg.Go(func() { d.watchdog(d.stopped) })
 	if scrapes != nil {
-		d.wg.Go(func() { serveMetrics(d.stopped, scrapes, exporter, d.log) })
+		scraped := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			d.processors.spare()
+			exporter.ServeHTTP(w, r)
+		})
+		d.wg.Go(func() { serveMetrics(d.stopped, scrapes, scraped, d.log) })
 	}
 	d.wg.Go(func() { d.memory.run(d.stopped) })
+	d.wg.Go(func() { d.processors.run(d.stopped) })
 	if ready != nil {
 		ready()
 	}
