@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,10 @@ import (
 //
 // With one, a request of an administrator's that takes some ms would hold up I/O
 // for so long; see spare.
+//
+// nil keeps nothing.
 type processorKeeper struct {
-	most int // what the process may use
+	least, most int // what the process may use
 	// used returns the processor time of the process, set what the scheduler is
 	// told. Tests replace them.
 	used func() time.Duration
@@ -30,6 +33,8 @@ type processorKeeper struct {
 	mu   sync.Mutex
 	now  int // what was set last
 	calm int // looks in a row at which half as many would have done
+
+	one atomic.Bool // now is 1
 }
 
 const (
@@ -46,20 +51,21 @@ const (
 	calmLooks = 10
 )
 
-// newProcessorKeeper returns a keeper that begins with all there are. It is nil
-// where there is nothing to keep: on one processor, and where the administrator
-// has said how many there are to be.
+// newProcessorKeeper returns a keeper that begins with all there are. Where the
+// administrator has said how many there are to be, it leaves them alone.
 func newProcessorKeeper() *processorKeeper {
-	most := runtime.GOMAXPROCS(0)
-	if most == 1 || os.Getenv("GOMAXPROCS") != "" {
-		return nil
+	n := runtime.GOMAXPROCS(0)
+	k := &processorKeeper{least: 1, most: n, now: n, used: processorTime, set: func(n int) { runtime.GOMAXPROCS(n) }}
+	if os.Getenv("GOMAXPROCS") != "" {
+		k.least = n
 	}
-	return &processorKeeper{most: most, now: most, used: processorTime, set: func(n int) { runtime.GOMAXPROCS(n) }}
+	k.one.Store(n == 1)
+	return k
 }
 
 // run looks at the load until ctx ends.
 func (k *processorKeeper) run(ctx context.Context) {
-	if k == nil {
+	if k == nil || k.least == k.most {
 		return
 	}
 	timer := time.NewTimer(processorsBusy)
@@ -88,7 +94,7 @@ func (k *processorKeeper) run(ctx context.Context) {
 func (k *processorKeeper) look(load float64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	half := max(k.now/2, 1)
+	half := max(k.now/2, k.least)
 	switch {
 	case load > fullLoad*float64(k.now):
 		k.change(2 * k.now)
@@ -112,12 +118,16 @@ func (k *processorKeeper) spare() {
 	k.change(max(k.now, 2))
 }
 
+// single reports whether there is only one processor at the moment.
+func (k *processorKeeper) single() bool { return k != nil && k.one.Load() }
+
 // change sets another number of processors, which stops the process for some
 // 10 µs. The caller holds mu.
 func (k *processorKeeper) change(n int) {
 	k.calm = 0
 	if n = min(n, k.most); n != k.now {
 		k.now = n
+		k.one.Store(n == 1)
 		k.set(n)
 	}
 }

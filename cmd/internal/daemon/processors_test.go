@@ -13,7 +13,7 @@ import (
 // keeper returns a keeper that has begun with one processor, and what it set.
 func keeper(most int) (*processorKeeper, *[]int) {
 	var sets []int
-	return &processorKeeper{most: most, now: 1, set: func(n int) { sets = append(sets, n) }}, &sets
+	return &processorKeeper{least: 1, most: most, now: 1, set: func(n int) { sets = append(sets, n) }}, &sets
 }
 
 func TestProcessorsFollowTheLoad(t *testing.T) {
@@ -57,12 +57,12 @@ func TestSpareProcessor(t *testing.T) {
 	for range calmLooks - 1 {
 		k.look(0)
 	}
-	if want := []int{2}; !slices.Equal(*sets, want) {
-		t.Fatalf("set %v, want %v", *sets, want)
+	if want := []int{2}; !slices.Equal(*sets, want) || k.single() {
+		t.Fatalf("set %v, want %v; one: %v", *sets, want, k.single())
 	}
 	k.look(0)
-	if want := []int{2, 1}; !slices.Equal(*sets, want) {
-		t.Errorf("set %v, want %v", *sets, want)
+	if want := []int{2, 1}; !slices.Equal(*sets, want) || !k.single() {
+		t.Errorf("set %v, want %v; one: %v", *sets, want, k.single())
 	}
 }
 
@@ -106,11 +106,24 @@ func TestProcessorsOfTheEnvironment(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	t.Setenv("GOMAXPROCS", "3")
 	k := newProcessorKeeper()
-	if k != nil || runtime.GOMAXPROCS(0) != before {
-		t.Errorf("changed to %d", runtime.GOMAXPROCS(0))
+	k.spare()
+	for range 2 * calmLooks {
+		k.look(0)
 	}
-	k.spare() // of no effect
+	k.look(100)
+	k.run(t.Context()) // has nothing to do
+	if n := runtime.GOMAXPROCS(0); n != before || k.single() != (n == 1) {
+		t.Errorf("%d processors, %d before; one: %v", n, before, k.single())
+	}
+}
+
+func TestNoProcessorKeeper(t *testing.T) {
+	var k *processorKeeper
+	k.spare()
 	k.run(t.Context())
+	if k.single() {
+		t.Error("who keeps nothing knows that there is one")
+	}
 }
 
 func TestProcessorTime(t *testing.T) {

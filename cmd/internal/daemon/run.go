@@ -127,7 +127,6 @@ func Run(ctx context.Context, o Options) error {
 	if err := dropPrivileges(o.UID, o.GID); err != nil {
 		return err
 	}
-	d.processors = o.processors
 	return d.run(ctx, l, scrapes, gid, o.Ready)
 }
 
@@ -172,7 +171,7 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 		return err == nil
 	}
 	links := newLinkKeeper(o.Paths.Dev, o.Paths.Sys, udevRuns, log)
-	d := &daemon{log: log, states: states}
+	d := &daemon{log: log, states: states, processors: o.processors}
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	pool := nbd.NewBufferPool(poolIdle)
 	d.kernel = newKernelAttacher(o.kernel, o.Paths.Dev, o.Paths.Sys, fds, pool, log)
@@ -188,7 +187,7 @@ func newDaemon(o Options, conf *nodedb.Config, fds fdStore, log *slog.Logger) (*
 	d.memory = &memoryKeeper{proc: "/proc/self", pool: pool, log: log, sessions: func() int { return len(d.m.reg.all()) }}
 	d.memory.look()
 	if d.m.dial == nil {
-		d.m.dial = dialTarget
+		d.m.dial = dialTarget(o.processors)
 	}
 	if d.m.retry == 0 {
 		d.m.retry = restoreRetry

@@ -7,17 +7,22 @@ import (
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
-// dialTarget logs in to a target over the network.
-func dialTarget(ctx context.Context, cfg initiator.Config) (session, error) {
-	s, err := initiator.Dial(ctx, cfg)
-	if err != nil {
-		return nil, err
+// dialTarget returns what logs in to a target over the network.
+func dialTarget(k *processorKeeper) dialFunc {
+	return func(ctx context.Context, cfg initiator.Config) (session, error) {
+		s, err := initiator.Dial(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		return realSession{s, newGatherer(k)}, nil
 	}
-	return realSession{s}, nil
 }
 
 // realSession is a session with a target.
-type realSession struct{ s *initiator.Session }
+type realSession struct {
+	s *initiator.Session
+	g *gatherer
+}
 
 func (r realSession) info() initiator.Info                        { return r.s.Info() }
 func (r realSession) stats() initiator.Stats                      { return r.s.Stats() }
@@ -59,11 +64,26 @@ func (r realSession) open(ctx context.Context, lun pdu.LUN, info unitInfo, event
 	if err != nil {
 		return nil, err
 	}
-	return realVolume{v}, nil
+	return realVolume{v, r.g}, nil
 }
 
 // realVolume is a disk of a target.
-type realVolume struct{ *initiator.Volume }
+type realVolume struct {
+	*initiator.Volume
+	g *gatherer // of the session
+}
+
+// Submit implements attach.Submitter.
+func (r realVolume) Submit(q *initiator.Request) {
+	r.g.submitted(r.Volume)
+	r.Volume.Submit(q)
+}
+
+// Kick implements attach.Submitter.
+func (r realVolume) Kick() {
+	r.g.gather()
+	r.Volume.Kick()
+}
 
 func (r realVolume) geometry() geometry {
 	f := r.Features()
