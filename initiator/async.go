@@ -43,6 +43,7 @@ func (c *conn) onAsync(h *pdu.Header) error {
 		dropped, drop := c, &dropError{
 			session: m.Event == pdu.AsyncSessionDrop,
 			wait:    time.Duration(m.Parameter2) * time.Second,
+			retain:  time.Duration(m.Parameter3) * time.Second,
 			text:    fmt.Sprintf("the target announced a %s", m.Event),
 		}
 		if !drop.session {

@@ -27,9 +27,14 @@ type conn struct {
 	cid    uint16
 	group  *group // the connections of the session, this one among them
 
-	keepalive keepalive     // Session.mu protects it
-	begun     uint64        // highest batch of which a byte may have been sent; the supervisor's
-	born      time.Duration // when it became a live one, on the session's clock; the supervisor's
+	keepalive keepalive // Session.mu protects it
+	// What becomes of it when it is lost, the supervisor's. removed: the target keeps
+	// its tasks, which can be reassigned from reassignAt on.
+	removed    bool
+	reassignAt time.Duration
+
+	begun uint64        // highest batch of which a byte may have been sent; the supervisor's
+	born  time.Duration // when it became a live one, on the session's clock; the supervisor's
 
 	// expStatSN is the next StatSN we expect. The receiver writes it, everybody
 	// who sends reads it.

@@ -14,21 +14,39 @@ import (
 // one of those to close what was lost, and what was under way there is sent again.
 // The error is why that is not possible, and the session is to be made anew. The
 // supervisor's.
+//
+// On error recovery level 2 the loss of all connections can be made good, too, and
+// what was under way goes on where it was (task_reassign.go).
 func (s *Session) mend(g *group) error {
 	for {
 		if err := s.collect(g); err != nil || len(g.lost) == 0 {
 			return err
 		}
-		c := g.lost[0]
-		if over, err := s.rest(g, c.lostAt+c.respite()); err != nil {
-			return err
-		} else if !over {
-			continue
+		c, at, step := s.nextStep(g)
+		over, err := s.rest(g, at)
+		if err == nil && over {
+			err = step(g, c)
 		}
-		if err := s.closeLost(g, c); err != nil {
-			return fmt.Errorf("closing a lost connection: %w", err)
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// nextStep returns what is to be done next about which lost connection, and when.
+// All are logged out of before tasks are reassigned: a task may have come to a
+// connection that was lost since.
+func (s *Session) nextStep(g *group) (c *conn, at time.Duration, step func(*group, *conn) error) {
+	i := max(slices.IndexFunc(g.lost, func(c *conn) bool { return !c.removed }), 0)
+	switch c = g.lost[i]; {
+	case len(g.conns()) == 0:
+		return c, c.lostAt + c.respite(), s.reinstate
+	case c.removed:
+		return c, c.reassignAt, s.reassign
+	case c.keepsTasks():
+		return c, c.lostAt + c.respite(), s.removeLost
+	}
+	return c, c.lostAt + c.respite(), s.closeLost
 }
 
 // collect takes the connections that have failed out of use. The error is why the
@@ -52,8 +70,10 @@ func (s *Session) collect(g *group) error {
 	if len(dead) == 0 {
 		return nil
 	}
-	if len(dead) == len(g.conns()) {
-		return dead[len(dead)-1].err
+	left := len(g.conns()) - len(dead)
+	last := dead[len(dead)-1]
+	if left == 0 && !s.canReinstate(last) {
+		return last.err
 	}
 	s.mu.Lock()
 	for _, c := range dead {
@@ -61,12 +81,19 @@ func (s *Session) collect(g *group) error {
 		s.cut(c)
 		s.lastErr = c.err
 	}
-	left := len(g.conns())
+	if left == 0 {
+		s.suspend(g)
+	}
 	s.mu.Unlock()
 	for _, c := range dead {
 		c.wait()
 	}
 	g.pause = s.flapping(dead)
+	if left == 0 {
+		s.log.Warn("connection lost, to be recovered within the session", "portal", last.portal.Address(), "err", last.err)
+		s.emit(Event{Type: EventDisconnected, Portal: last.portal, Err: last.err})
+		return nil
+	}
 	for _, c := range dead {
 		s.log.Warn("one of several connections is lost", "cid", c.cid, "err", c.err, "left", left)
 		s.emit(Event{Type: EventConnectionLost, Portal: c.portal, Err: c.err, Connections: left})
@@ -82,6 +109,21 @@ func (c *conn) respite() time.Duration {
 	}
 	return c.params.DefaultTime2Wait
 }
+
+// retention is for how long after the respite the target keeps the tasks of a lost
+// connection for another one; 0 below error recovery level 2.
+func (c *conn) retention() time.Duration {
+	if c.params.ErrorRecoveryLevel < 2 {
+		return 0
+	}
+	if drop, ok := c.err.(*dropError); ok { //nolint:errorlint // as above
+		return drop.retain
+	}
+	return c.params.DefaultTime2Retain
+}
+
+// keepsTasks reports whether the tasks of a lost connection can be reassigned.
+func (c *conn) keepsTasks() bool { return c.retention() > 0 }
 
 // rest waits until a time. It returns false if there is something else to see to
 // before, and the error if the session does not go on.
@@ -110,16 +152,16 @@ func (s *Session) closeLost(g *group, c *conn) error {
 		}
 		return err
 	}
-	if !closed(resp) {
-		return fmt.Errorf("logout of connection %d: response %d", c.cid, resp.Response)
+	switch resp.Response {
+	case pdu.LogoutSuccess, pdu.LogoutCIDNotFound: // closed now, or since before
+		return s.takeBack(g, c)
 	}
-	return s.takeBack(g, c)
+	return c.notLoggedOut(resp)
 }
 
-// closed reports whether a connection is closed at the target after the answer to
-// a Logout for it: now, or since before.
-func closed(r *pdu.LogoutResponse) bool {
-	return r.Response == pdu.LogoutSuccess || r.Response == pdu.LogoutCIDNotFound
+// notLoggedOut is the error of a Logout for a lost connection that has failed.
+func (c *conn) notLoggedOut(r *pdu.LogoutResponse) error {
+	return withKind(ErrTransport, fmt.Errorf("logout of lost connection %d: response %d", c.cid, r.Response))
 }
 
 // logoutLost sends a Logout for the lost connection c on another one.
@@ -175,7 +217,6 @@ func (s *Session) takeBack(g *group, c *conn) error {
 	s.guards.probes.prepend(&probes)
 	s.forsake(g, c)
 	err := s.fill(g)
-	s.connRecoveries++
 	s.dispatch(g)
 	s.checkDrained()
 	s.mu.Unlock()
@@ -191,6 +232,7 @@ func (s *Session) takeBack(g *group, c *conn) error {
 func (s *Session) forsake(g *group, c *conn) {
 	g.lost = slices.DeleteFunc(slices.Clone(g.lost), func(p *conn) bool { return p == c })
 	s.octets.add(c)
+	s.connRecoveries++
 }
 
 // maxHoles is how many numbers of commands may be missing at the target after the

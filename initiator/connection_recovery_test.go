@@ -136,12 +136,12 @@ func TestLossesOfConnectionsLoseNothing(t *testing.T) {
 		"within Data-Out": func(r *rig, _ *iscsitest.Conn) { once(r.srv, pdu.OpDataOut, iscsitest.ResetConn()) },
 		"header digest":   func(r *rig, _ *iscsitest.Conn) { once(r.srv, pdu.OpSCSIResponse, iscsitest.BadHeaderDigest()) },
 		"announced by the target": func(_ *rig, c *iscsitest.Conn) {
-			if err := c.Send(&pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c.CID()}, false); err != nil {
+			if err := c.Send(&pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c.CID(), Parameter3: 20}, false); err != nil {
 				c.Close()
 			}
 		},
 	} {
-		for level := range 2 {
+		for level := range 3 {
 			t.Run(fmt.Sprintf("%s/level=%d", name, level), func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, func(c *iscsitest.Config) {
@@ -157,7 +157,7 @@ func TestLossesOfConnectionsLoseNothing(t *testing.T) {
 				cfg.Params.FirstBurstLength, cfg.Params.MaxOutstandingR2T = 8192, 2
 				s := r.dial(t, cfg)
 				tsih := s.Info().TSIH
-				stop := startLoad(t, s, 8)
+				stop := startTasks(t, s, 8, level < 2) // on level 2 they go on
 				const n = 30
 				for i := range n {
 					conns := r.members(t)
@@ -372,7 +372,7 @@ func TestRequestsOnALostConnection(t *testing.T) {
 	r.srv.Handle(pdu.OpNOPOut, func(c *iscsitest.Conn, _ pdu.PDU) iscsitest.Action { return iscsitest.CloseConn() })
 	is(t, s.Ping(t.Context()), initiator.ErrTransport)
 	r.srv.Handle(pdu.OpNOPOut, nil)
-	until(t, "two connections", func() bool { return s.Info().Connections == 2 })
+	until(t, "two connections", func() bool { i := s.Info(); return i.Connections == 2 && i.ConnectionRecoveries == 1 })
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}

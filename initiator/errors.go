@@ -299,6 +299,7 @@ func (e *gapError) Error() string {
 type dropError struct {
 	session bool          // of all connections
 	wait    time.Duration // before recovery is attempted
+	retain  time.Duration // for how long after that the target keeps tasks
 	text    string
 }
 

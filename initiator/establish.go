@@ -81,6 +81,16 @@ func (e *establisher) join(ctx context.Context, at Portal, res *loginResult, cid
 	return quiet.logIn(ctx, req, connectTimeout)
 }
 
+// reinstate makes a connection in the place of the lost one with the same
+// identifier; res is about the session, but for expStatSN, which is the lost
+// connection's (RFC 7143 section 11.12.9).
+func (e *establisher) reinstate(ctx context.Context, at Portal, res *loginResult, cid uint16, connectTimeout time.Duration) (*transport, *loginResult, error) {
+	req := e.request
+	req.portal, req.portalGroup = at, res.tpgt
+	req.tsih, req.cid, req.cmdSN, req.expStatSN, req.session = res.tsih, cid, res.cmdSN, res.expStatSN, &res.params
+	return e.logIn(ctx, req, connectTimeout)
+}
+
 // logIn connects and logs in.
 func (e *establisher) logIn(ctx context.Context, req loginRequest, connectTimeout time.Duration) (*transport, *loginResult, error) {
 	at := req.portal

@@ -199,21 +199,28 @@ func FuzzFullFeature(f *testing.F) {
 	seed(&pdu.Reject{Reason: pdu.RejectTaskInProgress, Data: make([]byte, 48)})
 	seed(&pdu.LogoutResponse{InitiatorTaskTag: 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for level := range 2 {
-			answerCommands(t, b, level)
+		for level := range 3 {
+			answerCommands(t, b, level, 1)
 		}
+		answerCommands(t, b, 2, 2)
 	})
 }
 
 // answerCommands has the target of a session of an error recovery level answer
 // every command with b.
-func answerCommands(t *testing.T, b []byte, level int) {
-	r := unstartedRig(t, func(c *iscsitest.Config) { c.Params.ErrorRecoveryLevel = uint32(level) })
+func answerCommands(t *testing.T, b []byte, level, connections int) {
+	r := unstartedRig(t, func(c *iscsitest.Config) {
+		c.Params.ErrorRecoveryLevel, c.Params.MaxConnections = uint32(level), uint32(connections)
+	})
 	r.srv.Handle(pdu.OpSCSICommand, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.ReplyRaw(b) })
 	cfg := r.pipeConfig(t)
 	cfg.Logger = nil
-	cfg.Params.ErrorRecoveryLevel = level
+	cfg.Params.ErrorRecoveryLevel, cfg.Params.MaxConnections = level, connections
+	cfg.Params.DefaultTime2Wait = initiator.Immediately
 	cfg.Timeouts.Replacement = initiator.Immediately
+	if level == 2 {
+		cfg.Timeouts.Replacement = 50 * time.Millisecond
+	}
 	cfg.ReopenMax = 1
 	// Where the bytes promise more than comes, the pings find it out.
 	cfg.Timeouts.NoopInterval, cfg.Timeouts.NoopTimeout = 20*time.Millisecond, 20*time.Millisecond

@@ -26,6 +26,7 @@ type loginRequest struct {
 	portal               Portal // for errors
 	isid                 ISID
 	cmdSN                uint32
+	expStatSN            uint32 // of the connection that this one reinstates; 0 else
 	chap                 CHAP
 	tsih, cid            uint16  // of a further connection of a session; 0 else
 	session              *Params // what was agreed on for it
@@ -85,7 +86,7 @@ type loginConversation struct {
 // login logs in on a connection. Its errors are *LoginError, *redirectError,
 // those of the wire, and protocol violations.
 func login(wire loginWire, req loginRequest) (*loginResult, error) {
-	l := &loginConversation{req: req, wire: wire, neg: newNegotiation(req.params, req.discovery())}
+	l := &loginConversation{req: req, expStatSN: req.expStatSN, wire: wire, neg: newNegotiation(req.params, req.discovery())}
 	l.neg.session = req.session
 	return l.run()
 }

@@ -43,7 +43,10 @@ const (
 	// than that gains nothing.
 	maxConnections = 32
 	// maxRecoveryLevel is the highest ErrorRecoveryLevel that we know.
-	maxRecoveryLevel = 1
+	maxRecoveryLevel = 2
+	// levelTwoRetain is DefaultTime2Retain on error recovery level 2, the default
+	// of RFC 7143.
+	levelTwoRetain = 20 * time.Second
 )
 
 // Params are the operational parameters of a session and its connection (RFC
@@ -90,13 +93,15 @@ type Params struct {
 	DefaultTime2Wait time.Duration
 
 	// DefaultTime2Retain is how long after that the target keeps tasks for
-	// reassignment, which we do not use; whole seconds. Default 0.
+	// reassignment, which only error recovery level 2 uses; whole seconds.
+	// Default 0, on level 2 20 s.
 	DefaultTime2Retain time.Duration
 
 	// ErrorRecoveryLevel is the highest error recovery level that we offer
 	// (RFC 7143 section 13.20). Default 0: every fault of the connection is the
 	// end of it, and recovery is a new login. On level 1 PDUs that were damaged
-	// or lost are sent again within the connection. 0 to 1.
+	// or lost are sent again within the connection. On level 2 the tasks of a lost
+	// connection go on, where they were, on another or a new one. 0 to 2.
 	ErrorRecoveryLevel int
 
 	// MaxConnections is how many connections the session shall have, 1 to 32;
@@ -164,6 +169,9 @@ func (p Params) withDefaults(log *slog.Logger) (Params, error) {
 		level := min(max(p.ErrorRecoveryLevel, 0), maxRecoveryLevel)
 		log.Warn("value out of range", "parameter", "ErrorRecoveryLevel", "value", p.ErrorRecoveryLevel, "using", level)
 		p.ErrorRecoveryLevel = level
+	}
+	if p.ErrorRecoveryLevel == 2 && p.DefaultTime2Retain == 0 {
+		p.DefaultTime2Retain = levelTwoRetain
 	}
 	p.DefaultTime2Wait = min(max(p.DefaultTime2Wait, 0), maxTime2).Truncate(time.Second)
 	p.DefaultTime2Retain = min(max(p.DefaultTime2Retain, 0), maxTime2).Truncate(time.Second)

@@ -104,6 +104,11 @@ func rejectDamaged(r *rig) {
 // startLoad has workers write and verify, each in an area of its own, until the
 // returned function is called, which returns how often they did.
 func startLoad(t *testing.T, s *initiator.Session, workers int) (stop func() int64) {
+	return startTasks(t, s, workers, true)
+}
+
+// startTasks is startLoad with tasks that may, or may not, be carried out twice.
+func startTasks(t *testing.T, s *initiator.Session, workers int, replay bool) (stop func() int64) {
 	var wg sync.WaitGroup
 	var ops atomic.Int64
 	quit := make(chan struct{})
@@ -118,11 +123,12 @@ func startLoad(t *testing.T, s *initiator.Session, workers int) (stop func() int
 				}
 				size := []int{512, 8192, 65536, 300 * 512}[i%4]
 				data := pattern(uint64(w*100000+i), size)
-				if err := doErr(s, writeTask(area, data)); err != nil {
+				write, back := writeTask(area, data), readTask(area, size)
+				write.Replay, back.Replay = replay, replay
+				if err := doErr(s, write); err != nil {
 					t.Errorf("worker %d: write: %v", w, err)
 					return
 				}
-				back := readTask(area, size)
 				if err := doErr(s, back); err != nil {
 					t.Errorf("worker %d: read: %v", w, err)
 					return

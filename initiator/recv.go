@@ -288,6 +288,11 @@ func (c *conn) onR2T(h *pdu.Header) error {
 	if sl == nil || err != nil {
 		return err
 	}
+	if sl.again {
+		if sl.again = false; pdu.SerialLess(r.R2TSN, sl.dataSN) {
+			sl.dataSN = r.R2TSN
+		}
+	}
 	if r.R2TSN != sl.dataSN {
 		if c.recovers() {
 			return c.missing(sl, r.R2TSN, false)

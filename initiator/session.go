@@ -43,6 +43,7 @@ type Session struct {
 	state     SessionState
 	connState ConnState
 	group     *group // with at least one connection in full feature phase; nil otherwise
+	suspended *group // of which no connection is left, while its recovery is tried
 	hold      bool   // nothing new is sent: a logout is near
 	win       window
 	slots     slotTable

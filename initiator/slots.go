@@ -32,11 +32,14 @@ type slot struct {
 	// aborting: a task management function is under way for the task; its R2Ts
 	// are not answered any more.
 	aborting bool
-	index    uint16
-	itt      uint32 // tag while in use; its generation grows with every use
-	cmdSN    uint32
-	task     *Task
-	conn     *conn // that the task keeps to
+	// again: the task was reassigned; the target may begin again with an R2T that
+	// it has sent before.
+	again bool
+	index uint16
+	itt   uint32 // tag while in use; its generation grows with every use
+	cmdSN uint32
+	task  *Task
+	conn  *conn // that the task keeps to
 
 	// Numbers of batches of the send queue.
 	cmdBatch  uint64 // the one with the command

@@ -195,7 +195,8 @@ func (s *Session) disconnected(g *group, err error) (wait time.Duration, again b
 	}
 	wait = max(wait, s.flapping(conns))
 	s.leaving = nil
-	s.group = nil
+	suspended := s.suspended != nil // since its last connection was lost
+	s.group, s.suspended = nil, nil
 	s.live.Store(nil)
 	for _, c := range conns {
 		s.octets.add(c)
@@ -231,11 +232,20 @@ func (s *Session) disconnected(g *group, err error) (wait time.Duration, again b
 		finished.pushBack(t)
 	}
 	s.connState, s.connected, s.hold = ConnFree, time.Time{}, false
-	s.lastErr, s.lostAt, s.attempts = err, s.now(), 0
-	if !ending {
-		s.connState = ConnWait
-		s.state = StateReconnecting
+	s.lastErr, s.attempts = err, 0
+	if !suspended {
+		s.lostAt = s.now()
+	}
+	switch {
+	case ending:
+	case !suspended:
+		s.connState, s.state = ConnWait, StateReconnecting
 		s.startRecoveryTimer()
+	default: // the clock runs since then
+		s.connState = ConnWait
+		if s.state == StateFailed {
+			s.recoveryTimeout()
+		}
 	}
 	s.checkDrained()
 	portal := s.portal
@@ -249,7 +259,9 @@ func (s *Session) disconnected(g *group, err error) (wait time.Duration, again b
 	if !ending {
 		s.log.Warn("connection lost", "portal", portal.Address(), "err", err, "next login in", wait)
 	}
-	s.emit(Event{Type: EventDisconnected, Portal: portal, Err: err})
+	if !suspended {
+		s.emit(Event{Type: EventDisconnected, Portal: portal, Err: err})
+	}
 	return wait, !ending
 }
 

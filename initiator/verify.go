@@ -163,7 +163,7 @@ func (s *Session) verifyAll(login *group, all []*guard) {
 // verified takes the verdict about a unit.
 func (s *Session) verified(login *group, g *guard, err error) {
 	s.mu.Lock()
-	if s.group != login || !g.checking {
+	if s.group != login && s.suspended != login || !g.checking {
 		s.mu.Unlock()
 		return
 	}
@@ -233,7 +233,7 @@ func (p probePort) Submit(t *Task) {
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.group != p.login {
+	if s.group != p.login && s.suspended != p.login {
 		s.reject(t, interrupted(s.refusal()))
 		return
 	}
@@ -241,7 +241,7 @@ func (p probePort) Submit(t *Task) {
 		t.deadline = s.now() + t.Timeout
 		s.wakeBy(t.deadline)
 	}
-	if s.guards.probes.n == 0 && s.ready() {
+	if s.group != nil && s.guards.probes.n == 0 && s.ready() {
 		s.issue(p.login.pick(), t)
 		return
 	}

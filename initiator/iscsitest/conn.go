@@ -220,7 +220,13 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 	if err := c.dispatch(h, data); err != nil {
 		return err
 	}
-	for len(c.held) > 0 { // whatever waited for this one
+	return c.followers()
+}
+
+// followers executes the requests whose turn has come with the one before. c.mu is
+// held.
+func (c *Conn) followers() error {
+	for len(c.held) > 0 {
 		next, ok := c.held[c.expCmdSN]
 		if !ok {
 			break

@@ -143,7 +143,10 @@ func (c *Conn) receiveHooked(h *pdu.Header, data []byte) error {
 		if hc.Opcode() == pdu.OpSCSICommand && !hc.Immediate() && c.phase == phaseFull {
 			c.inflight--
 		}
-		return c.substitute(a)
+		if err := c.substitute(a); err != nil {
+			return err
+		}
+		return c.followers()
 	case actBadDataDigest:
 		if len(data) > 0 && c.phase == phaseFull {
 			return c.dataDigestError(hc)
@@ -258,7 +261,7 @@ func (c *Conn) delay(h *pdu.Header, data []byte, a Action) error {
 		}
 	}
 	c.hold(h, data, a)
-	return nil
+	return c.followers()
 }
 
 // hold is delay for a request whose turn it is.

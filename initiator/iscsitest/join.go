@@ -81,6 +81,9 @@ func (c *Conn) join() bool {
 	}
 	if old := lead.byCID(c.cid); old != nil {
 		c.srv.logf("connection %d reinstates CID %d of connection %d of %q", c.id, c.cid, old.id, c.nexus.initiator)
+		if n := c.login.first.ExpStatSN; old.backlog.responses != nil && !pdu.SerialLess(old.statSN, n) {
+			old.backlog.acknowledge(n) // of the old connection (11.12.9)
+		}
 		old.cleanUp(old.isLevelTwo())
 	}
 	own := c.neg

@@ -141,7 +141,7 @@ func (c *Conn) adopt(itt uint32, o *orphan, expDataSN uint32) error {
 	case o.request != nil:
 		c.req = *o.request
 		c.req.skip = expDataSN
-		return c.execute(&c.req, nil, c.req.outLength())
+		return c.cutShort(c.execute(&c.req, nil, c.req.outLength()))
 	case o.held != nil:
 		held := *o.held
 		held.c = c
@@ -158,6 +158,7 @@ func (c *Conn) adopt(itt uint32, o *orphan, expDataSN uint32) error {
 			continue
 		}
 		if err := c.send(p); err != nil {
+			c.interrupt(itt, o)
 			return err
 		}
 	}

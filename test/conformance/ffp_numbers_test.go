@@ -225,30 +225,6 @@ func TestFFP_6_1_DataSN(t *testing.T) {
 	r.succeeds()
 }
 
-// Tasks are not reassigned to another connection, which takes error recovery level
-// 2; after a loss they are new commands of a new session.
-func TestFFP_7_1_ConnectionReassignment(t *testing.T) {
-	s, c := operational(t, nil)
-	c.alive(s)
-	again, lost := start(t, s, replayed(noData())), start(t, s, noData())
-	c.command()
-	c.command()
-	c.nc.Close()
-	lost.fails(initiator.ErrInterrupted)
-	c2 := c.st.accept()
-	c2.logIn()
-	cmd := c2.command()
-	if cmd.CmdSN != c2.first.CmdSN {
-		t.Errorf("CmdSN %d in a session that begins at %d", cmd.CmdSN, c2.first.CmdSN)
-	}
-	c2.respond(cmd)
-	again.succeeds()
-	if err := <-manage(s, pdu.TaskReassign, lun1); err == nil {
-		t.Error("TASK REASSIGN was sent")
-	}
-	c2.quiet(s)
-}
-
 // All numbers wrap at 2^32, and the comparisons are those of RFC 1982.
 func TestFFP_27_1_CmdSNWraps(t *testing.T) {
 	s, c := operational(t, func(cfg *initiator.Config) { cfg.InitialCmdSN = 0xfffffffd })

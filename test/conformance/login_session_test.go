@@ -71,6 +71,8 @@ func TestLogin_20_1_ErrorRecoveryLevel(t *testing.T) {
 	one := func(cfg *initiator.Config) { cfg.Params.ErrorRecoveryLevel = 1 }
 	number(t, "ErrorRecoveryLevel", "1", one, func(p initiator.Params) int { return p.ErrorRecoveryLevel },
 		map[string]int{"1": 1, "0": 0, "-": 0, "Reject": 0}, "2", "-1", "x")
+	number(t, "ErrorRecoveryLevel", "2", levelTwo, func(p initiator.Params) int { return p.ErrorRecoveryLevel },
+		map[string]int{"2": 2, "1": 1, "0": 0, "-": 0, "Reject": 0}, "3", "-1")
 }
 
 // Sessions say what they are; a discovery session names no target, offers nothing

@@ -1,8 +1,5 @@
 package conformance
 
-// noLevelTwo is why there is no connection recovery.
-const noLevelTwo = "error recovery level 2 is never offered (ErrorRecoveryLevel is 0 or 1)"
-
 var loginRows = []row{
 	{"1.1", "standard login", "6.3, 11.12", "TestLogin_1_1_StandardLogin", ""},
 	{"2.1", "TSIH: zero in all requests, then the target's", "11.12.6, 11.13.3", "TestLogin_2_1_TSIHIsZeroUntilTheFinalResponse", ""},

@@ -165,7 +165,7 @@ func readParams(r record, c *initiator.Config) {
 	p.DefaultTime2Wait = orNow(time.Duration(r.clamp(session+"DefaultTime2Wait", 2, 0, 3600)) * time.Second)
 	p.DefaultTime2Retain = time.Duration(r.clamp(session+"DefaultTime2Retain", 0, 0, 3600)) * time.Second
 	p.MaxConnections = r.clamp(session+"MaxConnections", 1, 1, 32)
-	p.ErrorRecoveryLevel = r.clamp(session+"ERL", 0, 0, 1)
+	p.ErrorRecoveryLevel = r.clamp(session+"ERL", 0, 0, 2)
 	p.HeaderDigest = readDigest(r, conn+"HeaderDigest")
 	p.DataDigest = readDigest(r, conn+"DataDigest")
 	c.CmdsMax = r.clamp("node.session.cmds_max", 128, 2, 2048)
