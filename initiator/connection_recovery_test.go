@@ -307,8 +307,7 @@ func TestConnectionLostDuringTheLogoutOfAnother(t *testing.T) {
 	}
 }
 
-// A target that does not take a connection at the moment is asked again; one that
-// refuses is not.
+// A target that does not take a connection at the moment is asked again.
 func TestConnectionIsAddedBackInTime(t *testing.T) {
 	events := make(eventLog, 64)
 	r, s := groupRig(t, 3, func(c *initiator.Config) { c.OnEvent = events.add })
@@ -321,19 +320,33 @@ func TestConnectionIsAddedBackInTime(t *testing.T) {
 		t.Errorf("%d logins", n)
 	}
 	shuffle(t, s, 3, 8192)
-
-	r.srv.RejectLogins(pdu.LoginInitiatorError, pdu.InitiatorErrorTooManyConnections, -1)
-	logins = r.srv.Received(pdu.OpLoginRequest)
-	r.conn(t, 2).Close()
-	until(t, "a login", func() bool { return r.srv.Received(pdu.OpLoginRequest) == logins+1 })
-	shuffle(t, s, 3, 8192)
-	if i := s.Info(); i.Connections != 2 {
-		t.Errorf("%d connections", i.Connections)
-	}
 	sameSession(t, s, tsih)
-	if n := r.srv.Received(pdu.OpLoginRequest) - logins; n != 1 {
-		t.Errorf("%d logins", n)
-	}
+}
+
+// A target that refuses for good to take a connection back is not asked without end:
+// the session has those that it has.
+func TestConnectionIsNotTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := unstartedRig(t, func(c *iscsitest.Config) { c.Params.MaxConnections = 3 })
+		cfg := r.pipeConfig(t)
+		cfg.Params.MaxConnections, cfg.Params.DefaultTime2Wait = 3, initiator.Immediately
+		s := r.dial(t, cfg)
+		tsih := s.Info().TSIH
+		r.srv.RejectLogins(pdu.LoginInitiatorError, pdu.InitiatorErrorTooManyConnections, -1)
+		r.conn(t, 1).Close()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		logins := r.srv.Received(pdu.OpLoginRequest)
+		time.Sleep(time.Hour)
+		if n := r.srv.Received(pdu.OpLoginRequest); n != logins || n < 5 {
+			t.Errorf("%d logins within a minute, %d within an hour", logins, n)
+		}
+		if i := s.Info(); i.Connections != 2 {
+			t.Errorf("%d connections", i.Connections)
+		}
+		do(t, s, readTask(0, 512))
+		sameSession(t, s, tsih)
+	})
 }
 
 // The wait that was agreed on is waited before the target is asked about a lost

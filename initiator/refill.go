@@ -21,6 +21,11 @@ type refill struct {
 	connectTimeout time.Duration
 }
 
+// refusedLimit is for how long a target that refuses a connection for good is asked
+// again: it may not be through yet with the one that it has just closed, which it
+// counts ("too many connections", LIO).
+const refusedLimit = 30 * time.Second
+
 // A joined is the outcome of an attempt.
 type joined struct {
 	c   *conn
@@ -72,13 +77,14 @@ func (r *refill) take(j joined) {
 		// The log hears of attempts 1, 2, 4, 8, …
 		s.log.Warn("login of a further connection failed", "portal", g.portal.Address(), "connections", len(g.conns()), "of", g.want, "err", j.err, "attempts", r.attempts)
 	}
-	if !retryable(j.err) {
+	missing := s.now() - r.since
+	if !retryable(j.err) && missing > refusedLimit {
 		g.want = len(g.conns()) // the session has those that it has
 		r.plan()
 		return
 	}
 	r.connectTimeout = min(2*r.connectTimeout, s.cfg.Timeouts.Login)
-	r.due = time.After(min(max((s.now()-r.since)/outageShare, minRetryDelay), maxRetryDelay))
+	r.due = time.After(min(max(missing/outageShare, minRetryDelay), maxRetryDelay))
 }
 
 // stop ends the attempt under way. If it has succeeded, the connection is one of

@@ -115,7 +115,11 @@ func (s *Session) removeLost(g *group, c *conn) error {
 	switch {
 	case resp.Response == pdu.LogoutRecoveryNotSupported:
 		return s.closeLost(g, c)
-	case resp.Response == pdu.LogoutCIDNotFound, resp.Response == pdu.LogoutSuccess && retain == 0:
+	case resp.Response == pdu.LogoutCIDNotFound:
+		// It may have been removed on a connection that was lost before the answer
+		// came. TASK REASSIGN will tell.
+		wait = 0
+	case resp.Response == pdu.LogoutSuccess && retain == 0:
 		return s.takeBack(g, c) // the target has forgotten it, and its tasks
 	case resp.Response != pdu.LogoutSuccess:
 		return c.notLoggedOut(resp)

@@ -114,7 +114,7 @@ func nodeSession() []Field {
 		{Name: FieldDefaultTime2Wait, Kind: KindInt, Default: "2", Doc: "key DefaultTime2Wait (RFC 7143 section 13.15), seconds"},
 		{Name: FieldMaxConnections, Kind: KindInt, Default: "1", Doc: "key MaxConnections (RFC 7143 section 13.2): how many connections the session shall have, 1 to 32; the session goes on when one is lost, and gets it back"},
 		{Name: FieldMaxOutstandingR2T, Kind: KindInt, Default: "1", Doc: "key MaxOutstandingR2T (RFC 7143 section 13.17)"},
-		{Name: FieldERL, Kind: KindInt, Doc: "key ErrorRecoveryLevel (RFC 7143 section 13.20): 0, 1 to have damaged PDUs sent again, or 2 to have commands go on after the loss of their connection"},
+		{Name: FieldERL, Kind: KindInt, Doc: "key ErrorRecoveryLevel (RFC 7143 section 13.20): 0, 1 to have damaged PDUs sent again, or 2 to have commands go on after the loss of their connection (not with LIO, whose kernel may crash)"},
 		{Name: FieldScan, Kind: KindEnum, Values: []string{"manual", "auto"}, Default: "auto", Doc: "whether a login attaches the logical units that it finds"},
 		{Name: FieldReopenMax, Kind: KindInt, Doc: "attempts to bring a lost session back; 0 never gives up"},
 		{Name: FieldReopenLogFreq, Kind: KindInt, Default: "1", Quiet: true, Doc: "log every n-th failed attempt to bring a session back (open-iscsi 2.1.11)"},

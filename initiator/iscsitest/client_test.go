@@ -76,6 +76,8 @@ type client struct {
 	expStat uint32
 	maxCmd  uint32
 	tsih    uint16
+	join    uint16 // TSIH of the session to join, 0 to make one
+	cid     uint16
 	lastExp uint32
 	answers []pdu.KeyValue
 }
@@ -147,7 +149,7 @@ func (c *client) answer(key string) string {
 func (c *client) loginStep(csg, nsg pdu.Stage, keys ...pdu.KeyValue) *pdu.LoginResponse {
 	c.t.Helper()
 	req := &pdu.LoginRequest{
-		Transit: nsg != 0, CurrentStage: csg, NextStage: nsg, ISID: [6]byte{0x80, 0, 0, 0, 0, c.isid},
+		Transit: nsg != 0, CurrentStage: csg, NextStage: nsg, ISID: [6]byte{0x80, 0, 0, 0, 0, c.isid}, TSIH: c.join, CID: c.cid,
 		InitiatorTaskTag: 7, CmdSN: c.cmdSN, ExpStatSN: c.expStat, Data: pdu.AppendText(nil, keys...),
 	}
 	var text []byte

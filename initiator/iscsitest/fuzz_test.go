@@ -33,30 +33,38 @@ func FuzzServer(f *testing.F) {
 	f.Add(true, seed(read, &pdu.TaskManagementRequest{Function: pdu.TaskLogicalUnitReset, CmdSN: 2, LUN: pdu.LUNFromNumber(1)}))
 	f.Add(true, seed(&pdu.TextRequest{Final: true, TargetTransferTag: pdu.ReservedTag, Data: []byte("SendTargets=All\x00")}, &pdu.LogoutRequest{CmdSN: 1}))
 	f.Add(true, seed(&pdu.NOPOut{InitiatorTaskTag: 5, TargetTransferTag: pdu.ReservedTag, Data: []byte("ping")}))
+	f.Add(true, seed(&pdu.LogoutRequest{Immediate: true, Reason: pdu.LogoutRecovery, CID: 1}, &pdu.TaskManagementRequest{Immediate: true, Function: pdu.TaskReassign, ReferencedTaskTag: 1}))
 	f.Add(false, seed(&pdu.LoginRequest{Data: []byte("InitiatorName=a\x00SessionType=Discovery\x00AuthMethod=CHAP,None\x00")}))
 	f.Fuzz(func(t *testing.T, loggedIn bool, stream []byte) {
-		srv := iscsitest.NewUnstartedServer(iscsitest.Config{
-			Targets: []iscsitest.Target{{Name: target, LUNs: map[uint64]*iscsitest.LUN{1: {Store: iscsitest.NewMemStore(1 << 20), Thin: true}}}},
-			Params:  iscsitest.Params{InitialR2T: false},
-		})
-		a, b := net.Pipe()
-		done := make(chan error)
-		go func() { done <- srv.ServeConn(b) }()
-		if loggedIn {
-			c := &client{t: t, nc: a, r: pdu.NewReader(a, 0), w: pdu.NewWriter(a), name: initiator, session: target}
-			c.login(kv("InitialR2T", "No"))
+		for _, level := range []uint32{0, 2} {
+			receive(t, level, loggedIn, stream)
 		}
-		drained := make(chan struct{})
-		go func() {
-			defer close(drained)
-			_, _ = io.Copy(io.Discard, a)
-		}()
-		_, _ = a.Write(stream) // the server may have had enough before the end
-		a.Close()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		<-drained
-		srv.Close()
 	})
+}
+
+// receive has a server of an error recovery level receive anything.
+func receive(t *testing.T, level uint32, loggedIn bool, stream []byte) {
+	srv := iscsitest.NewUnstartedServer(iscsitest.Config{
+		Targets: []iscsitest.Target{{Name: target, LUNs: map[uint64]*iscsitest.LUN{1: {Store: iscsitest.NewMemStore(1 << 20), Thin: true}}}},
+		Params:  iscsitest.Params{ErrorRecoveryLevel: level, MaxConnections: 1 + level},
+	})
+	a, b := net.Pipe()
+	done := make(chan error)
+	go func() { done <- srv.ServeConn(b) }()
+	if loggedIn {
+		c := &client{t: t, nc: a, r: pdu.NewReader(a, 0), w: pdu.NewWriter(a), name: initiator, session: target}
+		c.login(kv("InitialR2T", "No"), kv("ErrorRecoveryLevel", pdu.FormatNumber(uint64(level))))
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, a)
+	}()
+	_, _ = a.Write(stream) // the server may have had enough before the end
+	a.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	<-drained
+	srv.Close()
 }

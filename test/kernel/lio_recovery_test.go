@@ -171,7 +171,12 @@ func TestLIORecoversDamage(t *testing.T) {
 }
 
 // TestLIOSeveralConnections spreads commands over four connections to the kernel's
-// target, of which one is lost: the data are right.
+// target, of which the leading one and others are lost, one after the other: the
+// data are right, and each time there are four again. Most losses are made good
+// within the session; but LIO (Linux 6.1) now and then closes all connections of
+// a session when it is asked to close a lost one, which takes a new session.
+//
+// There is no such test of error recovery level 2, see docs/conformance.md.
 func TestLIOSeveralConnections(t *testing.T) {
 	l := targets.StartLIO(t, lioPortals, targets.Target{Name: lioTarget, LUNs: []targets.LUN{{Number: 0, Path: targets.SparseFile(t, 64<<20)}}})
 	l.Param(lioTarget, "MaxConnections", "4\n")
@@ -181,8 +186,8 @@ func TestLIOSeveralConnections(t *testing.T) {
 		InitiatorName: "iqn.2001-04.com.example:several", Target: lioTarget,
 		Portal: initiator.Portal{Host: "127.0.0.1", TPGT: 1},
 		Params: initiator.Params{
-			MaxConnections: 4, DefaultTime2Wait: 8 * time.Second, // ample, for the sake of the target
-			DataDigest: []initiator.Digest{initiator.DigestCRC32C}, FirstBurstLength: 8192, MaxBurstLength: 32768,
+			MaxConnections: 4,
+			DataDigest:     []initiator.Digest{initiator.DigestCRC32C}, FirstBurstLength: 8192, MaxBurstLength: 32768,
 		},
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			nc, err := new(net.Dialer).DialContext(ctx, network, address)
@@ -209,25 +214,20 @@ func TestLIOSeveralConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	const rounds = 30
 	var wg sync.WaitGroup
+	var enough atomic.Bool
 	for w := range 4 {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(1, uint64(w)))
 			data, back := make([]byte, 64<<10), make([]byte, 64<<10)
-			for i := range rounds {
+			for i := 0; !enough.Load(); i++ {
 				for j := range data {
 					data[j] = byte(rnd.Uint32())
 				}
-				off := int64(w)<<24 + int64(i)<<17
+				off := int64(w)<<24 + int64(i%100)<<17
 				if _, err := v.WriteAt(ctx, data, off); err != nil {
 					t.Errorf("write: %v", err)
 					return
-				}
-				if w == 0 && i == 5 {
-					mu.Lock()
-					conns[2].Close()
-					mu.Unlock()
 				}
 				if _, err := v.ReadAt(ctx, back, off); err != nil {
 					t.Errorf("read: %v", err)
@@ -240,12 +240,32 @@ func TestLIOSeveralConnections(t *testing.T) {
 			}
 		})
 	}
+	const losses = 3
+	for n := range losses {
+		before := s.Info()
+		mu.Lock()
+		victim := conns[len(conns)-1]
+		if n == 0 {
+			victim = conns[0] // the leading one
+		}
+		mu.Unlock()
+		victim.Close()
+		for {
+			i := s.Info()
+			if i.Connections == 4 && i.Recoveries+i.ConnectionRecoveries > before.Recoveries+before.ConnectionRecoveries {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				t.Fatalf("%d connections, %v", i.Connections, i.LastError)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	enough.Store(true)
 	wg.Wait()
 	i := s.Info()
-	if i.Connections != 4 || i.Recoveries+i.ConnectionRecoveries == 0 {
-		t.Errorf("%d connections, %d recoveries: %v", i.Connections, i.Recoveries, i.LastError)
-	}
-	t.Logf("%d recoveries, wait %v", i.Recoveries, i.Negotiated.DefaultTime2Wait)
+	t.Logf("%d losses made good within the session, %d by a new one: %v", i.ConnectionRecoveries, i.Recoveries, i.LastError)
 	if err := s.Logout(ctx); err != nil {
 		t.Error(err)
 	}
