@@ -81,11 +81,7 @@ measure() {
 		awk -F';' -v c="$1" -v w="$3 $4 $5" '$1 == 3 { print "result", c, w, $8 + $49 }'
 }
 
-cases="randread:4096:1 randread:4096:32 randwrite:4096:32 read:1048576:8 write:1048576:8"
-if [ -z "$QUICK" ]; then
-	cases="$cases randread:4096:8 randread:4096:16 randread:4096:128 randwrite:4096:1 randrw:16384:16"
-fi
-for c in $cases; do
+for c in $CASES; do # each RW:BYTES:DEPTH
 	rw=${c%%:*} depth=${c##*:} size=${c#*:}
 	size=${size%:*}
 	round=0
