@@ -34,6 +34,7 @@ type BufferPool struct {
 	free    [poolClasses][][]byte
 	idle    int64 // bytes in free
 	active  int64 // buffers handed out and not yet returned
+	out     int64 // bytes of them
 }
 
 // NewBufferPool returns a pool that keeps up to maxIdle bytes of unused
@@ -69,8 +70,20 @@ func (p *BufferPool) SetBounds(used, idle int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.maxIdle = idle
-	for c := len(p.free) - 1; c >= 0 && p.idle > p.maxIdle; c-- { // the largest first
-		for l := len(p.free[c]); l > 0 && p.idle > p.maxIdle; l-- {
+	p.shrink()
+}
+
+// keep returns how many bytes of unused buffers to keep: what requests in flight
+// are going to take counts as in use, else a buffer would be made for each of many
+// that are answered in turn. The caller holds mu.
+func (p *BufferPool) keep() int64 { return max(p.maxIdle, p.used.Load()-p.out) }
+
+// shrink drops buffers, the largest first, until no more are kept than may be. The
+// caller holds mu.
+func (p *BufferPool) shrink() {
+	most := p.keep()
+	for c := len(p.free) - 1; c >= 0 && p.idle > most; c-- {
+		for l := len(p.free[c]); l > 0 && p.idle > most; l-- {
 			p.idle -= int64(cap(p.free[c][l-1]))
 			p.free[c][l-1] = nil
 			p.free[c] = p.free[c][:l-1]
@@ -90,17 +103,15 @@ func class(n int) int {
 	return max(bits.Len(uint(n-1))-minClassShift, 0)
 }
 
-// reserve counts a buffer for n bytes that take is going to return, and cancel
-// takes that back, once the buffer is back or will not be taken any more.
+// reserve counts a buffer for n bytes that take may be asked for, until release.
 func (p *BufferPool) reserve(n int) { p.used.Add(1 << (class(n) + minClassShift)) }
-
-func (p *BufferPool) cancel(n int) { p.used.Add(-1 << (class(n) + minClassShift)) }
 
 // take returns a buffer of length n with undefined content, 0 < n ≤ MaxPayload.
 func (p *BufferPool) take(n int) []byte {
 	c := class(n)
 	p.mu.Lock()
 	p.active++
+	p.out += 1 << (c + minClassShift)
 	if l := len(p.free[c]); l > 0 {
 		b := p.free[c][l-1]
 		p.free[c][l-1] = nil
@@ -113,16 +124,23 @@ func (p *BufferPool) take(n int) []byte {
 	return make([]byte, n, 1<<(c+minClassShift))
 }
 
-// put takes back what take returned.
-func (p *BufferPool) put(b []byte) {
-	c := class(cap(b))
+// release ends a reservation for n bytes, and takes back what take returned for it,
+// which is nil if it was not called.
+func (p *BufferPool) release(b []byte, n int) {
+	size := int64(1) << (class(n) + minClassShift)
 	p.mu.Lock()
-	p.active--
-	if p.idle+int64(cap(b)) <= p.maxIdle {
-		p.free[c] = append(p.free[c], b)
-		p.idle += int64(cap(b))
+	defer p.mu.Unlock()
+	p.used.Add(-size)
+	if b != nil {
+		p.active--
+		p.out -= size
+		if p.idle+size <= p.keep() {
+			c := class(n)
+			p.free[c] = append(p.free[c], b)
+			p.idle += size
+		}
 	}
-	p.mu.Unlock()
+	p.shrink()
 }
 
 // Trim drops all unused buffers.

@@ -3,6 +3,7 @@
 package nbd_test
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/goiscsi/goiscsi/nbd"
@@ -66,5 +67,51 @@ func TestPoolShrinksToItsBounds(t *testing.T) {
 	}
 	if n := pool.Used(); n != 0 {
 		t.Errorf("%d bytes are in use", n)
+	}
+}
+
+// Reads that are answered one after the other, while many are in flight, use a few
+// buffers, and those are kept whatever the pool may keep otherwise.
+func TestPoolKeepsWhatIsGoingToBeTaken(t *testing.T) {
+	const size, depth = 1 << 20, 16
+	pool := nbd.NewBufferPool(size)
+	b := newManualBackend()
+	r := serve(t, &nbd.Export{Size: 1 << 30}, b, &nbd.ServerOptions{Pool: pool})
+	var list []*nbd.Request
+	for range depth {
+		if _, err := r.peer.Send(nbd.CmdRead, 0, 0, size, nil); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, <-b.requests)
+	}
+	answer := func(n int) {
+		t.Helper()
+		for _, req := range list[:n] {
+			req.Buffer()
+		}
+		for _, req := range list[:n] {
+			complete(req, 0)
+			if _, err := r.peer.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list = list[n:]
+	}
+	answer(4)
+	// The last reply may be with the peer before its buffer is back.
+	for pool.Outstanding() > 0 {
+		runtime.Gosched()
+	}
+	if n := pool.Idle(); n != 4*size {
+		t.Errorf("%d bytes are kept for %d requests in flight, want %d", n, len(list), 4*size)
+	}
+	answer(len(list))
+	for pool.Outstanding() > 0 {
+		runtime.Gosched()
+	}
+	r.peer.Close()
+	r.wait()
+	if n := pool.Idle(); n != size {
+		t.Errorf("%d bytes are kept at the end, want no more than %d", n, size)
 	}
 }

@@ -185,10 +185,7 @@ func (c *Conn) releaseList(r *Request) {
 	for r != nil {
 		next := r.next
 		if r.size > 0 {
-			if r.buf != nil {
-				c.opt.Pool.put(r.buf)
-			}
-			c.opt.Pool.cancel(r.size)
+			c.opt.Pool.release(r.buf, r.size)
 			c.releasedSize += int64(r.size)
 			r.buf, r.Data, r.size = nil, nil, 0
 		}
