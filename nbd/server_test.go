@@ -452,13 +452,13 @@ func TestHandOverAnswersFirst(t *testing.T) {
 
 func TestResumeRefuses(t *testing.T) {
 	s, _ := twoDisks(t, &nbd.ServerOptions{MaxConns: 1})
-	resume := func(export string) (error, net.Conn) {
+	resume := func(export string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		t.Cleanup(func() { theirs.Close() })
-		return s.Resume(export, ours), theirs
+		return theirs, s.Resume(export, ours)
 	}
 	refused := func(what, export string, want error) {
-		err, nc := resume(export)
+		nc, err := resume(export)
 		if err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
@@ -467,7 +467,7 @@ func TestResumeRefuses(t *testing.T) {
 		}
 	}
 	refused("an export that is not there", "c", nbd.ErrNoExport)
-	if err, _ := resume("a"); err != nil {
+	if _, err := resume("a"); err != nil {
 		t.Fatal(err)
 	}
 	refused("a connection too many", "a", nil)
