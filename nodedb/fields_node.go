@@ -110,7 +110,7 @@ func nodeSession() []Field {
 		{Name: FieldImmediateData, Kind: KindBool, Default: "Yes", Doc: "key ImmediateData (RFC 7143 section 13.11)"},
 		{Name: FieldFirstBurstLength, Kind: KindInt, Default: "262144", Doc: "key FirstBurstLength (RFC 7143 section 13.14), 512 to 16777215 bytes"},
 		{Name: FieldMaxBurstLength, Kind: KindInt, Default: "16776192", Doc: "key MaxBurstLength (RFC 7143 section 13.13), 512 to 16777215 bytes"},
-		{Name: FieldDefaultTime2Retain, Kind: KindInt, Doc: "key DefaultTime2Retain (RFC 7143 section 13.16), seconds"},
+		{Name: FieldDefaultTime2Retain, Kind: KindInt, Doc: "key DefaultTime2Retain (RFC 7143 section 13.16), seconds; 0 is 20 with node.session.iscsi.ERL 2"},
 		{Name: FieldDefaultTime2Wait, Kind: KindInt, Default: "2", Doc: "key DefaultTime2Wait (RFC 7143 section 13.15), seconds"},
 		{Name: FieldMaxConnections, Kind: KindInt, Default: "1", Doc: "key MaxConnections (RFC 7143 section 13.2): how many connections the session shall have, 1 to 32; the session goes on when one is lost, and gets it back"},
 		{Name: FieldMaxOutstandingR2T, Kind: KindInt, Default: "1", Doc: "key MaxOutstandingR2T (RFC 7143 section 13.17)"},
