@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -60,8 +61,11 @@ func (db *DB) Path() string { return db.path }
 // same time, writers wait: fn should not take long. Errors of fn are returned
 // as they are, others are *DBError or the context's.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	err := db.with(ctx, false, func(b *bolt.DB) error {
+	err := db.with(ctx, false, func(b *bolt.DB, file io.ReaderAt) error {
 		return b.View(func(btx *bolt.Tx) error {
+			if err := checkTrees(btx, file); err != nil {
+				return err
+			}
 			tx, err := newTx(db, btx)
 			if err != nil {
 				return err
@@ -80,11 +84,14 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // when Update returns nil; when fn returns an error, nothing of it happened.
 // Errors are those of View.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	err := db.with(ctx, true, func(b *bolt.DB) error {
+	err := db.with(ctx, true, func(b *bolt.DB, file io.ReaderAt) error {
 		var tx *Tx
 		err := b.Update(func(btx *bolt.Tx) error {
 			var err error
 			if err = checkPages(btx); err != nil {
+				return err
+			}
+			if err = checkTrees(btx, file); err != nil {
 				return err
 			}
 			if tx, err = newTx(db, btx); err != nil {
@@ -106,8 +113,9 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return db.wrap("write", err)
 }
 
-// with opens the file, calls fn and closes the file again.
-func (db *DB) with(ctx context.Context, write bool, fn func(*bolt.DB) error) (err error) {
+// with opens the file, calls fn with the database and the file, and closes both
+// again.
+func (db *DB) with(ctx context.Context, write bool, fn func(b *bolt.DB, file io.ReaderAt) error) (err error) {
 	if db.o.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, db.o.Timeout, ErrLocked)
@@ -168,39 +176,13 @@ func (db *DB) with(ctx context.Context, write bool, fn func(*bolt.DB) error) (er
 		},
 	})
 	if err == nil {
-		err = fn(b)
+		err = fn(b, file)
 		if cerr := b.Close(); err == nil {
 			err = cerr
 		}
 	}
 	returned = true
 	return err
-}
-
-// checkPages refuses a file with a page that bbolt cannot have written. When it
-// frees a page it believes the page's length, and would count up to four
-// thousand million pages of garbage.
-func checkPages(tx *bolt.Tx) error {
-	pages := int(tx.Size()) / tx.DB().Info().PageSize
-	for id := 0; id < pages; {
-		info, err := tx.Page(id)
-		if err != nil {
-			return err
-		}
-		switch info.Type {
-		case "free":
-			id++ // what is left in it means nothing
-			continue
-		case "meta", "branch", "leaf", "freelist":
-		default:
-			return fmt.Errorf("%w: page %d is of no known type", ErrCorrupt, id)
-		}
-		if info.OverflowCount >= pages-id {
-			return fmt.Errorf("%w: page %d is longer than the file", ErrCorrupt, id)
-		}
-		id += 1 + info.OverflowCount
-	}
-	return nil
 }
 
 // create makes the file if it is not there. It is filled under another name
