@@ -32,6 +32,7 @@ mount --make-rshared /
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 unshare --mount --propagation slave chroot /root1 $ENTRYPOINT </dev/null >/lab/iscsid.log 2>&1 &
 daemon=$!
+for i in $(seq 300); do [ ! -S /run/iscsid/control.sock ] || break; sleep 0.1; done
 inside /usr/sbin/iscsiadm -m discovery -t st -p 127.0.0.1 || fail discovery
 inside /usr/sbin/iscsiadm -m node -l || fail login
 [ -b "$(readlink -f ` + byPath + `1)" ] || fail "the machine has no disk"
