@@ -98,6 +98,11 @@ func (d *Daemon) Stop() { d.end(syscall.SIGTERM) }
 func (d *Daemon) Kill() { d.end(syscall.SIGKILL) }
 
 func (d *Daemon) end(sig syscall.Signal) {
+	select {
+	case <-d.done: // its number may be another process's by now
+		return
+	default:
+	}
 	_ = syscall.Kill(d.cmd.Process.Pid, sig)
 	select {
 	case <-d.done:

@@ -41,8 +41,14 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	return p
 }
 
-// stop sends sig, waits, and kills what does not end within five seconds.
+// stop sends sig, waits, and kills what does not end within five seconds. A process
+// that has ended gets no signal: its number may be another's by now.
 func (p *process) stop(sig syscall.Signal) {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
 	select {
 	case <-p.done:
