@@ -28,6 +28,8 @@ const readBuffer = 64 << 10
 
 // A Conn is one connection of a Server, and its session in full feature phase.
 type Conn struct {
+	reinstates bool // it has taken the place of a connection with its CID
+
 	srv  *Server
 	nc   net.Conn
 	sock socket // of nc

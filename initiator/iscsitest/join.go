@@ -80,6 +80,7 @@ func (c *Conn) join() bool {
 		return false
 	}
 	if old := lead.byCID(c.cid); old != nil {
+		c.reinstates = true
 		c.srv.logf("connection %d reinstates CID %d of connection %d of %q", c.id, c.cid, old.id, c.nexus.initiator)
 		if n := c.login.first.ExpStatSN; old.backlog.responses != nil && !pdu.SerialLess(old.statSN, n) {
 			old.backlog.acknowledge(n) // of the old connection (11.12.9)

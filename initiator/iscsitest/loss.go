@@ -173,9 +173,13 @@ func (c *Conn) logout(h *pdu.Header, p *pdu.LogoutRequest) error {
 		rsp.Response = pdu.LogoutCIDNotFound
 		return c.send(rsp)
 	case o != c:
-		if pdu.SerialLess(o.statSN, p.ExpStatSN) {
+		switch {
+		case o.reinstates && pdu.SerialLess(o.statSN, p.ExpStatSN):
+			// An initiator that has not got the answer to that login means the
+			// connection before.
+		case pdu.SerialLess(o.statSN, p.ExpStatSN):
 			c.violated(pdu.OpLogoutRequest, "ExpStatSN %d acknowledges what was not sent on CID %d, next StatSN is %d (11.14.4)", p.ExpStatSN, p.CID, o.statSN)
-		} else if o.backlog.responses != nil {
+		case o.backlog.responses != nil:
 			o.backlog.acknowledge(p.ExpStatSN)
 		}
 		o.cleanUp(recovery)
