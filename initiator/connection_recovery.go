@@ -195,22 +195,13 @@ func (s *Session) takeBack(g *group, c *conn) error {
 		if sl.conn != c {
 			continue
 		}
-		drained, unsent := sl.state == slotDraining, sl.cmdBatch > c.begun
-		t := s.slots.release(sl)
-		t.begun = t.begun || !unsent
-		switch {
-		case drained:
-			finished.pushBack(t)
-		case t.cause != nil:
-			t.Err = t.cause
+		switch t, again := s.recall(sl, c.err, false); {
+		case !again:
 			finished.pushBack(t)
 		case t.probe:
 			probes.pushBack(t)
-		case unsent || t.Replay:
-			back.pushBack(t)
 		default:
-			t.Err = interrupted(c.err)
-			finished.pushBack(t)
+			back.pushBack(t)
 		}
 	}
 	s.queue.prepend(&back)

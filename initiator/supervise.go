@@ -207,20 +207,9 @@ func (s *Session) disconnected(g *group, err error) (wait time.Duration, again b
 		x.done <- answer{err: transportError(err)}
 	}
 	for _, sl := range s.inFlight() {
-		drained := sl.state == slotDraining
-		unsent := sl.cmdBatch > sl.conn.begun
-		t := s.slots.release(sl)
-		t.begun = t.begun || !unsent
-		switch {
-		case drained:
-			finished.pushBack(t)
-		case t.cause != nil:
-			t.Err = t.cause
-			finished.pushBack(t)
-		case ending || unsent || t.Replay || t.probe:
+		if t, again := s.recall(sl, err, ending); again {
 			back.pushBack(t)
-		default:
-			t.Err = interrupted(err)
+		} else {
 			finished.pushBack(t)
 		}
 	}
@@ -279,6 +268,25 @@ func (s *Session) flapping(conns []*conn) time.Duration {
 		return 0
 	}
 	return min(minRetryDelay<<min(s.short-2, 10), maxRetryDelay)
+}
+
+// recall takes a task out of the slot of a connection that has ended because of
+// err. It reports whether the task is to be sent again, as all are that have no result yet
+// if all says so; otherwise the task is finished. The caller holds mu.
+func (s *Session) recall(sl *slot, err error, all bool) (t *Task, again bool) {
+	drained, unsent := sl.state == slotDraining, sl.cmdBatch > sl.conn.begun
+	t = s.slots.release(sl)
+	t.begun = t.begun || !unsent
+	switch {
+	case drained:
+	case t.cause != nil:
+		t.Err = t.cause
+	case all || unsent || t.Replay || t.probe:
+		return t, true
+	default:
+		t.Err = interrupted(err)
+	}
+	return t, false
 }
 
 // interrupted is the error of a task that was in flight when its connection
