@@ -126,16 +126,15 @@ func (m *Local) Connect(ctx context.Context, t initiator.Target) (*Disk, error) 
 }
 
 // login makes the session unless there is one. One that has ended by itself is
-// replaced, and its devices, which serve nobody any more, are removed.
+// replaced, and its devices, which serve nobody any more, are removed. It counts as
+// ended from its EventClosed on, which its Done follows a little later.
 func (s *localSession) login(ctx context.Context, t initiator.Target) error {
 	if s.session != nil {
-		select {
-		case <-s.session.Done():
-			if err := s.logout(ctx); err != nil {
-				return err
-			}
-		default:
+		if s.session.Info().State != initiator.StateClosed {
 			return nil
+		}
+		if err := s.logout(ctx); err != nil {
+			return err
 		}
 	}
 	session, err := initiator.DialAny(ctx, t)
