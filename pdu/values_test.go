@@ -244,31 +244,6 @@ func TestSerial(t *testing.T) {
 	}
 }
 
-// TestCRC32C has the examples of RFC 7143 appendix A.4, with the digest as it
-// stands on the wire.
-func TestCRC32C(t *testing.T) {
-	up, down := make([]byte, 32), make([]byte, 32)
-	for i := range up {
-		up[i], down[i] = byte(i), byte(31-i)
-	}
-	tests := map[string]struct {
-		data []byte
-		wire string
-	}{
-		"zeroes":     {make([]byte, 32), "aa36918a"},
-		"ones":       {[]byte(strings.Repeat("\xff", 32)), "43aba862"},
-		"increasing": {up, "4e79dd46"},
-		"decreasing": {down, "5cdb3f11"},
-		"read pdu": {unhex(t, "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018"+
-			"28000000 00000000 02000000 00000000"), "563a96d9"},
-	}
-	for name, tt := range tests {
-		if got := fmt.Sprintf("%x", pdu.AppendDigest(nil, pdu.CRC32C(0, tt.data))); got != tt.wire {
-			t.Errorf("%s: %s, want %s", name, got, tt.wire)
-		}
-	}
-}
-
 func TestErrorMessages(t *testing.T) {
 	tests := map[string]error{
 		"iscsi: r2t pdu: LUN: odd":                                       &pdu.FormatError{Opcode: pdu.OpR2T, Field: "LUN", Reason: "odd"},
