@@ -50,7 +50,8 @@ func Pass() Action { return Action{} }
 func Drop() Action { return Action{kind: actDrop} }
 
 // Delay holds the PDU up until the channel is closed. A request counts as
-// received, and those behind it go on. Responses cannot be delayed: they pass.
+// received, and those behind it go on. One whose connection has ended is not
+// executed. Responses cannot be delayed: they pass.
 func Delay(until <-chan struct{}) Action { return Action{kind: actDelay, until: until} }
 
 // DelayFor is Delay for a duration.
@@ -310,7 +311,12 @@ func (c *Conn) await(d *delay) bool {
 	case <-c.done:
 		return false
 	}
-	return true
+	select {
+	case <-c.done: // at the same time, if until is Done: an answer might still get out
+		return false
+	default:
+		return true
+	}
 }
 
 // resume executes a request that was held up, and sends the replies.

@@ -88,6 +88,30 @@ func TestDelayedCommandCanBeAborted(t *testing.T) {
 	}
 }
 
+func TestDelayedCommandEndsWithItsConnection(t *testing.T) {
+	srv, lun := newServer(t, nil)
+	held := make(chan *iscsitest.Conn, 1)
+	srv.Handle(pdu.OpSCSICommand, func(c *iscsitest.Conn, _ pdu.PDU) iscsitest.Action {
+		held <- c
+		return iscsitest.Delay(c.Done())
+	})
+	for range 50 {
+		c := login(t, srv)
+		p := c.command(1, writeCDB(0, 1), 512)
+		p.Write, p.Data = true, pattern(512, 1)
+		c.send(p)
+		conn := <-held
+		c.send(&pdu.NOPOut{Immediate: true, InitiatorTaskTag: c.tag(), TargetTransferTag: pdu.ReservedTag, CmdSN: c.cmdSN, ExpStatSN: c.expStat})
+		expect[*pdu.NOPIn](c) // the command is held up by now
+		conn.Close()
+	}
+	srv.Close()
+	got := make([]byte, 512)
+	if _, err := lun.Store.ReadAt(got, 0); err != nil || !bytes.Equal(got, make([]byte, 512)) {
+		t.Errorf("it was executed: %v", err)
+	}
+}
+
 func TestDelayFor(t *testing.T) {
 	srv, _ := newServer(t, nil)
 	c := login(t, srv)
