@@ -231,10 +231,16 @@ func (s *Server) serveClient(nc net.Conn) error {
 		return err
 	}
 	// A shutdown cuts handshakes short: nothing is lost with them.
-	stop := context.AfterFunc(s.ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	cut := make(chan struct{})
+	stop := context.AfterFunc(s.ctx, func() {
+		defer close(cut)
+		nc.SetDeadline(time.Unix(1, 0))
+	})
 	n := negotiation{rw: nc, lookup: s.lookup, list: s.list}
 	x, err := n.run()
-	stop()
+	if !stop() {
+		<-cut // so that it does not cut the transmission short
+	}
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,16 @@ func newClient(t *testing.T, nc net.Conn) *nbdtest.Client {
 	return c
 }
 
+// looks has a client list the exports and stay in the handshake. The server has read
+// all that it sent then: a unix socket that is closed with something unread in it is
+// reset.
+func looks(t *testing.T, nc net.Conn) {
+	t.Helper()
+	if _, err := newClient(t, nc).List(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // twoDisks returns a server with the exports a and b.
 func twoDisks(t *testing.T, o *nbd.ServerOptions) (*nbd.Server, *nbdtest.Memory) {
 	t.Helper()
@@ -313,7 +323,7 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 	if _, _, err := newClient(t, idle).Go(""); err != nil {
 		t.Fatal(err)
 	}
-	newClient(t, halfway)
+	looks(t, halfway)
 	peer, _, err := newClient(t, dial()).Go("")
 	if err != nil {
 		t.Fatal(err)
@@ -354,7 +364,7 @@ func TestHandOverKeepsClientsConnected(t *testing.T) {
 	old, m := twoDisks(t, nil)
 	dial := listen(t, old)
 	halfway := dial()
-	newClient(t, halfway)
+	looks(t, halfway)
 	var peers []*nbdtest.Peer
 	for _, name := range []string{"a", "a", "b"} {
 		peer, _, err := newClient(t, dial()).Go(name)
@@ -413,6 +423,20 @@ func TestHandOverKeepsClientsConnected(t *testing.T) {
 	for i, peer := range peers {
 		if got, err := peer.Read(4096, 512); err != nil || !bytes.Equal(got, pattern(512, 7)) {
 			t.Errorf("client %d: read %x…, %v", i, got[:min(len(got), 8)], err)
+		}
+	}
+}
+
+// A client whose handshake has just ended is no client in the handshake.
+func TestHandOverRightAfterTheHandshake(t *testing.T) {
+	for range 100 {
+		s, _ := twoDisks(t, nil)
+		if _, _, err := newClient(t, listen(t, s)()).Go("a"); err != nil {
+			t.Fatal(err)
+		}
+		kept := 0
+		if err := s.HandOver(t.Context(), func(string, net.Conn) { kept++ }); err != nil || kept != 1 {
+			t.Fatalf("%d clients were handed over, want 1; %v", kept, err)
 		}
 	}
 }
