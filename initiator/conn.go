@@ -60,6 +60,8 @@ type conn struct {
 	responses *responses
 	dirty     []Completer
 	rx        rxCounters
+	readUpTo  uint64        // src.octets when the clock was looked at last
+	readAt    time.Duration // what it showed, see came
 	// Answers to pings of the target in batch pingBatch.
 	pingBatch uint64
 	pings     int
@@ -180,7 +182,7 @@ func (c *conn) endBatch() {
 	c.flush()
 	if c.handled {
 		c.handled = false
-		c.last.Store(int64(c.s.now()))
+		c.last.Store(int64(c.came()))
 		c.batches.Add(1)
 	}
 	c.addCounters()
@@ -195,10 +197,20 @@ func (c *conn) endBatch() {
 	c.flush() // what the owners submitted meanwhile
 }
 
+// came returns when what is being handled was read, on the session's clock: the
+// first caller after a read looks. The receiver's.
+func (c *conn) came() time.Duration {
+	if n := c.src.octets.Load(); n != c.readUpTo {
+		c.readUpTo, c.readAt = n, c.s.now()
+	}
+	return c.readAt
+}
+
 // done gives a finished task back and remembers to flush its owner. Called by
 // the receiver without locks.
 func (c *conn) done(t *Task) {
 	o := t.Owner
+	t.came = c.came()
 	o.TaskDone(t)
 	for _, d := range c.dirty {
 		if d == o {

@@ -30,6 +30,7 @@ const (
 // again by the rules of judge. It has no state of its own.
 type prober struct {
 	port     taskPort
+	clock    clock // the port's
 	target   string
 	log      *slog.Logger
 	patience time.Duration
@@ -42,7 +43,7 @@ type prober struct {
 
 // prober returns one for commands outside of any volume.
 func (s *Session) prober() *prober {
-	return &prober{port: s, target: s.cfg.Target, log: s.cfg.logger(), patience: DefaultPatience}
+	return &prober{port: s, clock: s.clock, target: s.cfg.Target, log: s.cfg.logger(), patience: DefaultPatience}
 }
 
 // logger returns the logger, never nil.

@@ -14,7 +14,7 @@ import (
 type Session struct {
 	cfg     Config
 	log     *slog.Logger
-	epoch   time.Time    // zero of the session's clock, see now
+	clock   clock        // of timeouts
 	created time.Time    // when Dial succeeded
 	est     *establisher // the supervisor's, before that Dial's
 
@@ -80,8 +80,8 @@ type Session struct {
 	attempts       int
 }
 
-// now returns the time on the session's clock, which only ever goes forward.
-func (s *Session) now() time.Duration { return time.Since(s.epoch) }
+// now returns the time on the session's clock.
+func (s *Session) now() time.Duration { return s.clock.now() }
 
 // Dial logs in to a target and returns the session. It makes one attempt, or
 // several within Config.LoginRetryWindow, each of which may follow redirections.
@@ -116,7 +116,7 @@ func newSession(cfg Config) *Session {
 		cfg:       cfg,
 		tap:       new(tap),
 		log:       cfg.Logger.With("target", cfg.Target),
-		epoch:     time.Now(),
+		clock:     newClock(),
 		done:      make(chan struct{}),
 		leave:     make(chan struct{}, 1),
 		watchWake: make(chan struct{}, 1),

@@ -15,6 +15,7 @@ import (
 // Submit never waits for the network or the target. t.Owner must not be nil and
 // must be comparable, a pointer for example.
 func (s *Session) Submit(t *Task) {
+	asOf := t.asOf
 	t.reset()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,7 +27,10 @@ func (s *Session) Submit(t *Task) {
 		return
 	}
 	if t.Timeout > 0 {
-		t.deadline = s.now() + t.Timeout
+		if asOf == 0 {
+			asOf = s.now()
+		}
+		t.deadline = asOf + t.Timeout
 		s.wakeBy(t.deadline)
 	}
 	if g := s.group; g != nil && s.queue.n == 0 && s.ready() {

@@ -93,7 +93,9 @@ type Task struct {
 	probe    bool          // of a verification: passes guards and dies with its connection
 	cause    error         // why it is being aborted
 	begun    bool          // sent once, on a connection that was lost
-	deadline time.Duration // on the session's clock; 0 none
+	asOf     time.Duration // the session's clock at Submit; 0: it has to look
+	came     time.Duration // when the response came, on the same; 0: nobody has looked
+	deadline time.Duration // on the same; 0: none
 	senseBuf [maxSense]byte
 }
 
@@ -125,7 +127,8 @@ func (t *Task) reads() int {
 // reset clears the results.
 func (t *Task) reset() {
 	t.Status, t.Sense, t.Transferred, t.Residual, t.Err = 0, nil, 0, 0, nil
-	t.next, t.cause, t.begun, t.probe, t.deadline = nil, nil, false, false, 0
+	t.next, t.cause, t.begun, t.probe = nil, nil, false, false
+	t.asOf, t.came, t.deadline = 0, 0, 0
 }
 
 // setSense copies sense data into the task.

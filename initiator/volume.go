@@ -81,17 +81,19 @@ type Volume struct {
 	// calls keeps *calls that are not in use.
 	calls sync.Pool
 
-	epoch    time.Time // zero of the volume's clock, see now
+	clock    clock // the session's
 	counters volumeCounters
 
 	// mu protects what follows. It is held for short moments only, never
 	// while a callback of the owner or a Kick of the session runs.
-	mu     sync.Mutex
-	state  *diskState // replaced as a whole, but for downgrades
-	split  splitRules // derived from state
-	queue  ioQueue    // requests and pieces (volume_queue.go)
-	attn   attendance // what waits for the attendant (volume_attend.go)
-	events events     // what waits to be told to the owner (volume_events.go)
+	mu       sync.Mutex
+	state    *diskState    // replaced as a whole, but for downgrades
+	split    splitRules    // derived from state
+	queue    ioQueue       // requests and pieces (volume_queue.go)
+	together reading       // of the clock, for requests that are submitted together
+	asOf     time.Duration // what time it is for who holds mu; 0: nobody has looked, see present
+	attn     attendance    // what waits for the attendant (volume_attend.go)
+	events   events        // what waits to be told to the owner (volume_events.go)
 
 	closed bool
 	broken error // why no more I/O is possible: the device was replaced
@@ -170,7 +172,7 @@ func openVolume(ctx context.Context, p *prober, lun pdu.LUN, o VolumeOptions) (*
 		patience:    o.Patience,
 		maxTransfer: int64(o.MaxTransfer),
 		state:       state,
-		epoch:       time.Now(),
+		clock:       p.clock,
 	}
 	v.heard.add(o.OnEvent)
 	v.ctx, v.stop = context.WithCancel(context.Background())

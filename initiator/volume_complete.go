@@ -13,8 +13,10 @@ type volumeCompleter Volume
 func (c *volumeCompleter) TaskDone(t *Task) {
 	v := (*Volume)(c)
 	v.mu.Lock()
+	v.asOf = t.came
 	v.queue.taskDone(t.Private.(*ioTask))
 	v.queue.dispatch()
+	v.asOf = 0
 	v.unlockAndComplete()
 }
 

@@ -79,7 +79,7 @@ func newFakeDisk(t testing.TB, size, blockSize int) *fakeDisk {
 
 // prober returns one with a bounded patience.
 func (d *fakeDisk) prober() *prober {
-	return &prober{port: d, target: "iqn.2026-01.test:disk", log: slog.New(slog.DiscardHandler)}
+	return &prober{port: d, clock: newClock(), target: "iqn.2026-01.test:disk", log: slog.New(slog.DiscardHandler)}
 }
 
 // open opens the disk and closes the volume with the test.

@@ -109,7 +109,7 @@ func FuzzOpenVolume(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		port := &scriptedPort{data: data}
-		p := &prober{port: port, log: slog.New(slog.DiscardHandler)}
+		p := &prober{port: port, clock: newClock(), log: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
 		v, err := openVolume(ctx, p, fakeLUN, VolumeOptions{Patience: Immediately, QueueDepth: 1})

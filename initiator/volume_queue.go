@@ -86,6 +86,7 @@ func (q *ioQueue) dispatch() {
 		io.state = ioInFlight
 		q.inFlight++
 		q.unsent = true
+		io.task.asOf = q.v.asOf
 		q.v.port.Submit(&io.task)
 	}
 }
@@ -173,7 +174,7 @@ func (q *ioQueue) finish(r *Request) {
 	if r.Err == nil {
 		r.good = r.size
 	}
-	q.v.counters.end(r.Op, r.size, q.v.now()-r.began, r.Err)
+	q.v.counters.end(r.Op, r.size, q.v.present()-r.began, r.Err)
 	q.done.pushBack(r)
 }
 

@@ -130,6 +130,3 @@ func (c *opCounters) read(s *OpStats) {
 	}
 	s.Errors, s.Bytes, s.Time = c.errors.Load(), c.bytes.Load(), time.Duration(c.time.Load())
 }
-
-// now returns the time on the volume's clock, which only ever goes forward.
-func (v *Volume) now() time.Duration { return time.Since(v.epoch) }

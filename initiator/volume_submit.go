@@ -2,6 +2,7 @@ package initiator
 
 import (
 	"errors"
+	"time"
 
 	"github.com/goiscsi/goiscsi/initiator/scsi"
 )
@@ -10,7 +11,9 @@ import (
 // Requests need a Kick to be sent: one for any number of them.
 func (v *Volume) Submit(r *Request) {
 	v.mu.Lock()
+	v.asOf = v.together.of(v.clock)
 	v.enqueue(r)
+	v.asOf = 0
 	v.mu.Unlock()
 }
 
@@ -20,6 +23,7 @@ func (v *Volume) Kick() {
 	v.mu.Lock()
 	kick := v.queue.unsent
 	v.queue.unsent = false
+	v.together.forget()
 	if v.queue.done.empty() {
 		v.mu.Unlock()
 		if kick {
@@ -37,6 +41,14 @@ func (v *Volume) Kick() {
 	v.flush()
 }
 
+// present returns what time it is, on the clock. v.mu is held.
+func (v *Volume) present() time.Duration {
+	if v.asOf != 0 {
+		return v.asOf
+	}
+	return v.clock.now()
+}
+
 // enqueue takes a request over. v.mu is held.
 func (v *Volume) enqueue(r *Request) {
 	r.Err, r.failure = nil, nil
@@ -44,7 +56,7 @@ func (v *Volume) enqueue(r *Request) {
 	r.issued, r.pending = 0, 0
 	r.active, r.stopped, r.needSync, r.syncing = true, false, false, false
 	r.size = 0
-	r.began = v.now()
+	r.began = v.present()
 	v.counters.begin()
 	switch r.Op {
 	case OpRead, OpWrite:
