@@ -172,7 +172,9 @@ func (c *Conn) explain(err error) error {
 
 // receive takes in the data segment of a PDU and processes it.
 func (c *Conn) receive(h *pdu.Header) error {
-	c.srv.waitPaused(c.done)
+	if !c.srv.waitPaused(c.done) {
+		return errEnd
+	}
 	op := h.Opcode()
 	c.srv.received[op].Add(1)
 	data, err := c.r.Data()
@@ -369,10 +371,11 @@ func (c *Conn) violated(op pdu.Opcode, format string, args ...any) {
 	c.srv.violated(Violation{Initiator: c.nexus.initiator, Conn: c.id, Opcode: op, Rule: fmt.Sprintf(format, args...)})
 }
 
-// close ends the connection from outside; serve notices.
+// close ends the connection from outside; serve notices. Nothing is sent any more
+// when Done tells.
 func (c *Conn) close() {
-	c.doneOnce.Do(func() { close(c.done) })
 	c.nc.Close()
+	c.doneOnce.Do(func() { close(c.done) })
 }
 
 // Close ends the connection as if it had failed.
@@ -437,14 +440,17 @@ func (c *Conn) Initiator() string {
 // Done is closed when the connection ends.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// waitPaused waits while the server is paused.
-func (s *Server) waitPaused(done <-chan struct{}) {
+// waitPaused waits while the server is paused. It returns false if the connection
+// has ended meanwhile: what came on it is not executed.
+func (s *Server) waitPaused(done <-chan struct{}) bool {
 	gate := s.pause.Load()
 	if gate == nil {
-		return
+		return true
 	}
 	select {
 	case <-*gate:
+		return true
 	case <-done:
+		return false
 	}
 }
