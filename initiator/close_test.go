@@ -169,7 +169,7 @@ func TestDialErrors(t *testing.T) {
 			c.CHAP = initiator.CHAP{Username: "user", Password: "secretsecret12", UsernameIn: "tgt", PasswordIn: "othersecret123"}
 		}, nil, initiator.ErrAuth, 0},
 		{"unknown target", nil, func(c *initiator.Config) { c.Target += "x" }, nil, initiator.ErrTargetNotFound, errcode.FatalLogin},
-		{"nobody listens", nil, nil, func(r *rig) { r.srv.StopListening() }, initiator.ErrTransport, errcode.TransTimeout},
+		{"nobody listens", nil, func(c *initiator.Config) { c.Portal = deaf(t) }, nil, initiator.ErrTransport, errcode.TransTimeout},
 		{"host does not resolve", nil, func(c *initiator.Config) {
 			c.Dial = func(context.Context, string, string) (net.Conn, error) {
 				return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "nowhere.invalid", IsNotFound: true}}
@@ -178,7 +178,12 @@ func TestDialErrors(t *testing.T) {
 		{"closed in the login", nil, nil, func(r *rig) {
 			r.srv.Handle(pdu.OpLoginRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.CloseConn() })
 		}, initiator.ErrHungUp, errcode.Login},
-		{"no answer to the login", nil, func(c *initiator.Config) { c.Timeouts.Login = 30 * time.Millisecond }, func(r *rig) {
+		{"no answer to the login", nil, func(c *initiator.Config) {
+			c.Timeouts.Login = 30 * time.Millisecond
+			c.Dial = func(_ context.Context, network, address string) (net.Conn, error) {
+				return net.Dial(network, address) // the time is not over before there is a connection
+			}
+		}, func(r *rig) {
 			r.srv.Handle(pdu.OpLoginRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.Drop() })
 		}, initiator.ErrTimeout, errcode.PDUTimeout},
 		{"service unavailable", nil, nil, func(r *rig) { r.srv.RejectLogins(3, 1, -1) }, nil, errcode.Login},

@@ -15,15 +15,21 @@ import (
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
-// deaf is a portal where nobody listens.
+// deaf is a portal where nobody listens: the near end of a connection, so that
+// nobody else gets its port either.
 func deaf(t *testing.T) initiator.Portal {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return initiator.Portal{Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port)}
+	t.Cleanup(func() { l.Close() })
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return initiator.Portal{Host: "127.0.0.1", Port: uint16(nc.LocalAddr().(*net.TCPAddr).Port)}
 }
 
 func TestConnectTriesThePortalsInOrder(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,9 +30,10 @@ var lun1 = pdu.LUNFromNumber(1)
 
 // A rig is a target in the process and what a test needs around it.
 type rig struct {
-	srv   *iscsitest.Server
-	lun   *iscsitest.LUN
-	store *iscsitest.MemStore
+	srv    *iscsitest.Server
+	lun    *iscsitest.LUN
+	store  *iscsitest.MemStore
+	heldUp atomic.Int64 // commands that held has held up
 }
 
 // newRig starts a target with one disk. Changes to its Config are made by mod.

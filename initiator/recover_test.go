@@ -20,7 +20,11 @@ func recoveringRig(t testing.TB, params iscsitest.Params, mod func(*initiator.Co
 	t.Helper()
 	params.ErrorRecoveryLevel = 1
 	r := newRig(t, func(c *iscsitest.Config) { c.Params = params })
-	cfg := r.config(t)
+	return r, r.dialLevelOne(t, r.config(t), mod)
+}
+
+func (r *rig) dialLevelOne(t testing.TB, cfg initiator.Config, mod func(*initiator.Config)) *initiator.Session {
+	t.Helper()
 	cfg.Params.ErrorRecoveryLevel = 1
 	cfg.Params.DataDigest = []initiator.Digest{initiator.DigestCRC32C}
 	cfg.Params.MaxRecvDataSegmentLength = 4096
@@ -34,7 +38,7 @@ func recoveringRig(t testing.TB, params iscsitest.Params, mod func(*initiator.Co
 	if n := s.Info().Negotiated.ErrorRecoveryLevel; n != 1 {
 		t.Fatalf("error recovery level %d", n)
 	}
-	return r, s
+	return s
 }
 
 // spoil has the target treat PDUs of an opcode as said the first times they come:
@@ -186,29 +190,30 @@ func TestRecoversWrites(t *testing.T) {
 // A command that the target never got is sent again, with those behind it waiting,
 // and carried out once.
 func TestRetriesLostCommand(t *testing.T) {
-	r, s := recoveringRig(t, iscsitest.Params{}, func(c *initiator.Config) {
-		c.Timeouts.NoopInterval, c.Timeouts.NoopTimeout = 20*time.Millisecond, time.Second
-	})
-	spoilt := r.spoil(pdu.OpSCSICommand, iscsitest.Drop(), 1, func(pdu.PDU) (string, bool) { return "", true })
-	done := newCollector(4)
-	for i := range 4 {
-		task := writeTask(int64(i)*32768, pattern(uint64(i), 32768))
-		task.Owner, task.Replay = done, false
-		s.Submit(task)
-	}
-	s.Kick()
-	for range 4 {
-		if err := good(done.wait(t)); err != nil {
-			t.Error(err)
+	levelOne := func(c *iscsitest.Config) { c.Params.ErrorRecoveryLevel = 1 }
+	bubble(t, levelOne, func(t *testing.T, r *rig) { // it takes as long as a ping may
+		s := r.dialLevelOne(t, r.pipeConfig(t), nil)
+		spoilt := r.spoil(pdu.OpSCSICommand, iscsitest.Drop(), 1, func(pdu.PDU) (string, bool) { return "", true })
+		done := newCollector(4)
+		for i := range 4 {
+			task := writeTask(int64(i)*32768, pattern(uint64(i), 32768))
+			task.Owner, task.Replay = done, false
+			s.Submit(task)
 		}
-	}
-	for i := range 4 {
-		r.holds(t, int64(i)*32768, pattern(uint64(i), 32768))
-	}
-	if spoilt() != 1 {
-		t.Errorf("lost %d commands", spoilt())
-	}
-	r.within(t, s)
+		s.Kick()
+		for range 4 {
+			if err := good(done.wait(t)); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range 4 {
+			r.holds(t, int64(i)*32768, pattern(uint64(i), 32768))
+		}
+		if spoilt() != 1 {
+			t.Errorf("lost %d commands", spoilt())
+		}
+		r.within(t, s)
+	})
 }
 
 // A target that spoils the same PDU for ever loses the connection, not us.

@@ -58,7 +58,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 				fault(r)
 				e := events.await(t, initiator.EventRecovered)
 				// Generous, for machines that are busy with other things.
-				if e.Outage > 5*time.Second {
+				if e.Outage > 20*time.Second {
 					t.Errorf("outage of %v after %d attempts", e.Outage, e.Attempts)
 				}
 				slowest = max(slowest, e.Outage)
@@ -152,7 +152,10 @@ func startTasks(t *testing.T, s *initiator.Session, workers int, replay bool) (s
 func held(t *testing.T, mod func(*iscsitest.Config)) (r *rig, release func()) {
 	r = newRig(t, mod)
 	hold := make(chan struct{})
-	r.srv.Handle(pdu.OpSCSICommand, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.Delay(hold) })
+	r.srv.Handle(pdu.OpSCSICommand, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action {
+		r.heldUp.Add(1)
+		return iscsitest.Delay(hold)
+	})
 	return r, sync.OnceFunc(func() {
 		r.srv.Handle(pdu.OpSCSICommand, nil)
 		close(hold)
@@ -167,15 +170,11 @@ func submit(s *initiator.Session, c *collector, task *initiator.Task) *initiator
 	return task
 }
 
-// arrived waits until n commands have reached the target.
-func arrived(t testing.TB, r *rig, n uint64) {
+// arrived waits until held holds up n commands. The server counts a command as
+// received before it looks for a handler, which may be another one by then.
+func arrived(t testing.TB, r *rig, n int64) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); r.srv.Received(pdu.OpSCSICommand) < n; {
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d commands have arrived", r.srv.Received(pdu.OpSCSICommand), n)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // polls a counter of another process's kind
-	}
+	until(t, fmt.Sprintf("%d commands", n), func() bool { return r.heldUp.Load() >= n })
 }
 
 // What may be carried out twice is sent again, in the order of the first time;
@@ -269,7 +268,7 @@ func TestRecoveryTimeoutAndHealing(t *testing.T) {
 	start := time.Now()
 	err := s.Do(context.Background(), readTask(0, 512))
 	is(t, err, initiator.ErrRecoveryTimeout)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute { // the default is two
 		t.Errorf("failed after %v", took)
 	}
 	if !initiator.SafeToRetry(err) {

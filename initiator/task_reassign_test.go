@@ -143,7 +143,7 @@ func TestReassignedReadGoesOnWhereItWas(t *testing.T) {
 func TestUnacknowledgedCommandIsRetried(t *testing.T) {
 	for n := 1; n <= 2; n++ {
 		t.Run(fmt.Sprintf("connections=%d", n), func(t *testing.T) {
-			r, s := levelTwoRig(t, n, nil)
+			r, s := levelTwoRig(t, n, func(c *initiator.Config) { c.Timeouts.NoopInterval = -1 }) // no other NOP-Outs
 			tsih := s.Info().TSIH
 			var mu sync.Mutex
 			var first, again *pdu.SCSICommand

@@ -64,11 +64,7 @@ func (d *door) behind(t testing.TB, srv *iscsitest.Server, f func()) {
 	defer d.mu.Unlock()
 	srv.DropConnections()
 	// What the target has received it may still carry out.
-	for deadline := time.Now().Add(10 * time.Second); len(srv.Conns()) > 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("connections do not end")
-		}
-	}
+	await(t, "the end of the connections", func() bool { return len(srv.Conns()) == 0 })
 	f()
 }
 
