@@ -40,23 +40,19 @@ func checkPages(tx *bolt.Tx) error {
 	return nil
 }
 
-// Layout of a page (bbolt's internal/common/page.go). Numbers are the machine's.
-const (
-	pageHeaderSize    = 16 // id uint64, flags uint16, count uint16, overflow uint32
-	branchElementSize = 16 // pos uint32, ksize uint32, id uint64
-	branchPageFlag    = 0x01
-	leafPageFlag      = 0x02
-)
-
 // checkTrees refuses a database in which a page is reached in two ways: bbolt
 // would follow a page that is below itself until the stack has used up the memory
-// that Go allows it, which ends the process. The leaves need not be good; what is
-// wrong in them shows when they are read.
+// that Go allows it, which ends the process.
+//
+// To write, all elements must lie within their pages as well: bbolt makes room for
+// as much as they say they are long, which may be gigabytes. To read they need not:
+// what is wrong in them shows when they are read, and the others can be read still.
 func checkTrees(tx *bolt.Tx, file io.ReaderAt) error {
 	t, err := newTreeChecker(file, tx.Size(), tx.DB().Info().PageSize)
 	if err != nil {
 		return err
 	}
+	t.elements = tx.Writable()
 	if err := t.check(uint64(tx.Cursor().Bucket().Root())); err != nil {
 		return err
 	}
@@ -72,13 +68,14 @@ func checkTrees(tx *bolt.Tx, file io.ReaderAt) error {
 }
 
 // smallFile is the size of a file that is read as a whole; of a larger one, the
-// header of each page is read by itself.
+// pages of trees are read one by one.
 const smallFile = 1 << 20
 
 // A treeChecker looks at the trees of one file.
 type treeChecker struct {
 	file     io.ReaderAt
 	pageSize int64
+	elements bool   // look where keys and values are, too
 	seen     []bool // by page
 	buf      []byte
 }
@@ -107,23 +104,63 @@ func (t *treeChecker) check(root uint64) error {
 			return fmt.Errorf("%w: page %d is in two places", ErrCorrupt, id)
 		}
 		t.seen[id] = true
-		header, err := t.read(id, 0, pageHeaderSize)
+		b, err := t.read(id, 0, pageHeaderSize)
 		if err != nil {
 			return err
 		}
-		switch flags := binary.NativeEndian.Uint16(header[8:]); flags {
-		case leafPageFlag:
-		case branchPageFlag:
-			elements, err := t.read(id, pageHeaderSize, int(binary.NativeEndian.Uint16(header[10:]))*branchElementSize)
-			if err != nil {
+		p := pageOf(b)
+		leaf := p.flags == leafPageFlag
+		switch {
+		case leaf && !t.elements:
+			continue
+		case !leaf && p.flags != branchPageFlag:
+			return fmt.Errorf("%w: page %d of a tree has the type %#x", ErrCorrupt, id, p.flags)
+		}
+		elements, err := t.read(id, pageHeaderSize, p.count*elementSize)
+		if err != nil {
+			return err
+		}
+		var buckets []span
+		if t.elements {
+			if buckets, err = checkElements(elements, leaf, (1+p.overflow)*t.pageSize); err != nil {
+				return fmt.Errorf("%w, page %d", err, id)
+			}
+		}
+		for ; !leaf && len(elements) > 0; elements = elements[elementSize:] {
+			todo = append(todo, binary.NativeEndian.Uint64(elements[8:]))
+		}
+		for _, at := range buckets {
+			if err := t.checkBucket(id, at); err != nil {
 				return err
 			}
-			for ; len(elements) > 0; elements = elements[branchElementSize:] {
-				todo = append(todo, binary.NativeEndian.Uint64(elements[8:]))
-			}
-		default:
-			return fmt.Errorf("%w: page %d of a tree has the type %#x", ErrCorrupt, id, flags)
 		}
+	}
+	return nil
+}
+
+// checkBucket looks at a bucket if it is a small one, which lies in the page of its
+// parent.
+func (t *treeChecker) checkBucket(id uint64, at span) error {
+	if at.length < bucketHeaderSize {
+		return fmt.Errorf("%w: a bucket of %d bytes, page %d", ErrCorrupt, at.length, id)
+	}
+	b, err := t.read(id, int(at.from), int(at.length))
+	if err != nil {
+		return err
+	}
+	if binary.NativeEndian.Uint64(b) != 0 {
+		return nil // has pages of its own
+	}
+	b = b[bucketHeaderSize:]
+	if len(b) < pageHeaderSize {
+		return fmt.Errorf("%w: a bucket without a page, page %d", ErrCorrupt, id)
+	}
+	p := pageOf(b)
+	if p.flags != leafPageFlag || len(b) < pageHeaderSize+p.count*elementSize {
+		return fmt.Errorf("%w: a bucket that is none, page %d", ErrCorrupt, id)
+	}
+	if _, err := checkElements(b[pageHeaderSize:][:p.count*elementSize], true, int64(len(b))); err != nil {
+		return fmt.Errorf("%w, of a bucket within page %d", err, id)
 	}
 	return nil
 }
