@@ -19,7 +19,7 @@ import (
 // what was under way goes on where it was (task_reassign.go).
 func (s *Session) mend(g *group) error {
 	for {
-		if err := s.collect(g); err != nil || len(g.lost) == 0 || g.leaving.Load() != nil {
+		if err := s.collect(g); err != nil || len(g.lost) == 0 || g.isLeaving() {
 			return err
 		}
 		c, at, step := s.nextStep(g)

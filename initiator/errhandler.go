@@ -79,6 +79,9 @@ func (s *Session) escalate(c *conn, v victim, cause error) bool {
 		if !s.waits(v) {
 			return true // it came to an end meanwhile
 		}
+		if c.group.isLeaving() {
+			return false // it ends with the session
+		}
 		ctx, cancel := withTimeout(s.ctx, step.timeout)
 		err := s.manage(ctx, c, tmf{fn: step.fn, lun: v.lun, ref: &v, replay: true})
 		cancel()
@@ -92,6 +95,9 @@ func (s *Session) escalate(c *conn, v victim, cause error) bool {
 		}
 		if !s.waits(v) {
 			return true
+		}
+		if c.group.isLeaving() {
+			return false
 		}
 		s.log.Warn("task management failed", "function", step.fn, "lun", v.lun, "err", err)
 	}

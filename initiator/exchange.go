@@ -83,7 +83,7 @@ type builder func(c *conn, tag, cmdSN uint32) pdu.PDU
 // connection.
 func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU), build builder) (pdu.PDU, error) {
 	s.mu.Lock()
-	if s.group == nil || c != nil && !slices.Contains(s.group.conns(), c) {
+	if s.group == nil || s.group.isLeaving() || c != nil && !slices.Contains(s.group.conns(), c) {
 		err := s.refusal()
 		s.mu.Unlock()
 		return nil, err

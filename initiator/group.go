@@ -53,6 +53,11 @@ func newGroup(lead *conn) *group {
 // not change the list.
 func (g *group) conns() []*conn { return *g.live.Load() }
 
+// isLeaving reports whether the logout of the session was sent, so that no request
+// may follow it on any connection. The caller holds Session.mu if it is about to send
+// one.
+func (g *group) isLeaving() bool { return g.leaving.Load() != nil }
+
 // lead returns the connection for what any could do, nil if none is live.
 func (g *group) lead() *conn {
 	if conns := g.conns(); len(conns) > 0 {

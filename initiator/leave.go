@@ -90,11 +90,13 @@ func waitDrained(ctx context.Context, failed, drained <-chan struct{}) {
 }
 
 // sendLogout closes the session at the target and returns how long to wait
-// before the next login.
+// before the next login. Nothing new is sent behind it (RFC 7143 section 11.14): see
+// group.isLeaving.
 func (s *Session) sendLogout(ctx context.Context, c *conn) (time.Duration, error) {
 	p, err := s.request(ctx, c, pdu.OpLogoutResponse, nil, func(c *conn, tag, cmdSN uint32) pdu.PDU {
 		s.connState = ConnLoggingOut
 		c.group.leaving.Store(c)
+		s.hold = true
 		s.stats.LogoutPDUs++
 		return &pdu.LogoutRequest{
 			Immediate:        true,

@@ -74,6 +74,9 @@ func (c *conn) pong(p *pdu.NOPIn) error {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.group.isLeaving() {
+		return nil
+	}
 	q := &c.q
 	q.mu.Lock()
 	defer q.mu.Unlock()

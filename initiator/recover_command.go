@@ -32,7 +32,7 @@ func (s *Session) retry(c *conn, sl *slot) {
 // for it over a whole period, and returns when to look again. In that time a
 // silent target was pinged, and has said what it waits for. The caller holds mu.
 func (s *Session) retryLost(c *conn, now time.Duration) time.Duration {
-	if !c.recovers() {
+	if !c.recovers() || c.group.isLeaving() {
 		return never
 	}
 	w := &s.ackWatch

@@ -576,3 +576,55 @@ func TestFlappingConnection(t *testing.T) {
 		do(t, s, readTask(0, 512))
 	})
 }
+
+// Behind the Logout comes nothing more, on no connection, whoever asks for it: no
+// ping, no answer to one, no command and no task management.
+func TestNothingFollowsTheLogout(t *testing.T) {
+	bubble(t, func(c *iscsitest.Config) { c.Params.MaxConnections = 2 }, func(t *testing.T, r *rig) {
+		cfg := r.pipeConfig(t)
+		cfg.Params.MaxConnections, cfg.CmdsMax = 2, 1
+		cfg.Timeouts.NoopInterval, cfg.Timeouts.Logout = time.Second, 10*time.Second
+		s := r.dial(t, cfg)
+		stall(r.srv)
+		r.srv.Handle(pdu.OpTaskManagementRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action { return iscsitest.Drop() })
+		out := make(chan struct{})
+		r.srv.Handle(pdu.OpLogoutRequest, func(*iscsitest.Conn, pdu.PDU) iscsitest.Action {
+			close(out)
+			return iscsitest.DelayFor(9 * time.Second)
+		})
+		c := newCollector(2)
+		for range 2 { // one is sent, one waits
+			task := readTask(0, 512)
+			task.Timeout = 5 * time.Second
+			submit(s, c, task)
+		}
+		left := make(chan error, 1)
+		go func() { left <- s.Logout(t.Context()) }()
+		<-out
+		synctest.Wait()
+		received := func() (n uint64) {
+			for _, op := range []pdu.Opcode{pdu.OpNOPOut, pdu.OpSCSICommand, pdu.OpTaskManagementRequest} {
+				n += r.srv.Received(op)
+			}
+			return n
+		}
+		before := received()
+		for _, conn := range r.srv.Conns() {
+			if err := conn.Send(&pdu.NOPIn{InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: 7}, false); err != nil {
+				t.Error(err)
+			}
+		}
+		is(t, s.Ping(t.Context()), initiator.ErrClosed)
+		if err := <-left; err != nil {
+			t.Error(err)
+		}
+		if n := received() - before; n != 0 {
+			t.Errorf("%d requests after the logout", n)
+		}
+		for range 2 {
+			if err := c.wait(t).Err; err == nil {
+				t.Error("a task succeeded")
+			}
+		}
+	})
+}

@@ -147,6 +147,9 @@ func (s *Session) keepAlive(c *conn, now time.Duration) (time.Duration, error) {
 		k.pinged = false
 	}
 	if !k.pinged {
+		if c.group.isLeaving() {
+			return never, nil // the logout has a timeout of its own
+		}
 		if due := time.Duration(c.last.Load()) + interval; due > now {
 			return due, nil
 		}
