@@ -93,9 +93,11 @@ func (s *Session) reinstated(g *group, c, again *conn) {
 		anew(t)
 	}
 	s.slots.each(func(sl *slot) { anew(sl.task) })
+	finished := s.resend(g, c) // before anybody sends a command with a higher CmdSN
 	s.mu.Unlock()
 	again.start()
-	s.resend(g, c)
+	g.flush()
+	giveBack(finished)
 	s.wakeWatcher()
 	announce()
 }
@@ -124,18 +126,21 @@ func (s *Session) removeLost(g *group, c *conn) error {
 	case resp.Response != pdu.LogoutSuccess:
 		return c.notLoggedOut(resp)
 	}
+	s.mu.Lock()
 	c.removed, c.reassignAt = true, s.now()+wait
-	s.resend(g, c)
+	finished := s.resend(g, c)
+	s.mu.Unlock()
+	g.flush()
+	giveBack(finished)
 	return nil
 }
 
 // resend sends the commands of a removed connection again that the target has not
 // acknowledged, each with its tag and its CmdSN: the target has dropped what it
 // had of them (RFC 7143 sections 7.2.1 and 11.14). Numbers that belong to no task
-// any more are filled.
-func (s *Session) resend(g *group, c *conn) {
-	var finished taskList
-	s.mu.Lock()
+// any more are filled. The caller holds mu, then has g flushed and gives back the
+// tasks that are returned, which are finished.
+func (s *Session) resend(g *group, c *conn) (finished taskList) {
 	for _, sl := range s.inFlight() {
 		switch {
 		case sl.conn != c:
@@ -157,9 +162,7 @@ func (s *Session) resend(g *group, c *conn) {
 	}
 	s.dispatch(g)
 	s.checkDrained()
-	s.mu.Unlock()
-	g.flush()
-	giveBack(finished)
+	return finished
 }
 
 // moveTo gives a task to another connection, of whose batches it has none yet. The
