@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -177,17 +178,45 @@ func TestNoWaitLoginOutlivesTheClient(t *testing.T) {
 }
 
 func TestSlowAnswerIsNotSilence(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	d := &controltest.Daemon{Connect: func(context.Context, *control.Session, map[string]string) error { <-release; return nil }}
-	socket := controltest.Serve(t, d, control.Options{Heartbeat: time.Millisecond})
-	c := client(t, socket, control.ClientOptions{Silence: time.Second})
-	// The login takes longer than the silence that the client would bear.
-	time.AfterFunc(1500*time.Millisecond, func() { close(release) })
-	if _, err := c.Login(t.Context(), &control.LoginRequest{Record: record("iqn.a")}); err != nil {
-		t.Errorf("Login() = %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		d := &controltest.Daemon{Connect: func(context.Context, *control.Session, map[string]string) error {
+			time.Sleep(time.Hour) // longer than the silence that the client would bear
+			return nil
+		}}
+		h := control.NewServer(d, control.Options{})
+		// A pipe has no credentials.
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r.WithContext(control.WithPeer(r.Context(), control.Peer{})))
+		})}
+		l := make(pipeListener)
+		go srv.Serve(l) //nolint:errcheck // ended by Close
+		defer srv.Close()
+		c := client(t, "", control.ClientOptions{DialContext: l.dial})
+		if _, err := c.Login(t.Context(), &control.LoginRequest{Record: record("iqn.a")}); err != nil {
+			t.Errorf("Login() = %v", err)
+		}
+	})
 }
+
+// A pipeListener accepts one end of each pipe that dial makes.
+type pipeListener chan net.Conn
+
+func (l pipeListener) dial(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	l <- far
+	return near, nil
+}
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if nc, ok := <-l; ok {
+		return nc, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l pipeListener) Close() error { close(l); return nil }
+
+func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
 func TestClientErrors(t *testing.T) {
 	raw := func(answer string) func(net.Conn) {
@@ -246,7 +275,11 @@ func TestClientErrors(t *testing.T) {
 				}()
 				defer func() { _ = l.Close(); <-done }()
 			}
-			c := client(t, socket, control.ClientOptions{Silence: 100 * time.Millisecond})
+			var o control.ClientOptions
+			if tc.code == errcode.ReqTimedOut {
+				o.Silence = 100 * time.Millisecond
+			}
+			c := client(t, socket, o)
 			_, err = c.Sessions(t.Context(), control.SessionQuery{})
 			if errcode.Of(err) != tc.code || !strings.Contains(err.Error(), tc.text) {
 				t.Errorf("Sessions() = %v (code %d), want code %d with %q", err, errcode.Of(err), tc.code, tc.text)
@@ -303,7 +336,7 @@ func TestAccess(t *testing.T) {
 // ends it in order.
 func TestTraceIsStreamed(t *testing.T) {
 	d := &controltest.Daemon{PDUs: "some PDUs"}
-	c := client(t, controltest.Serve(t, d, control.Options{}), control.ClientOptions{Silence: 100 * time.Millisecond})
+	c := client(t, controltest.Serve(t, d, control.Options{}), control.ClientOptions{})
 	s, err := c.Login(t.Context(), &control.LoginRequest{Record: record("iqn.t")})
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ const testAsDaemon = "ISCSID_TEST_MAIN"
 // iscsid runs the command below a root of its own.
 func iscsid(t *testing.T, root string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, os.Args[0], args...)
 	c.Env = append(os.Environ(), testAsDaemon+"=1", "ISCSI_ROOT="+root)

@@ -173,7 +173,7 @@ func TestLogoutWhileTheTargetHangs(t *testing.T) {
 	}()
 	start := time.Now()
 	b.logout(sid)
-	if d := time.Since(start); d > 15*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("logout took %v", d)
 	}
 	if err := <-io; err == nil {
