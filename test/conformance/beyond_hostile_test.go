@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goiscsi/goiscsi/initiator"
@@ -142,34 +143,34 @@ func TestBeyond_5_6_StatusWithoutData(t *testing.T) {
 
 // Text that never ends is cut off: by its length, or by time.
 func TestBeyond_5_7_TextThatNeverEnds(t *testing.T) {
-	for name, tc := range map[string]struct {
-		piece   []byte
-		timeout time.Duration
-		most    int
-	}{
-		"full pieces":  {bytes.Repeat([]byte{'x'}, 65536), 0, 300},
-		"empty pieces": {nil, 300 * time.Millisecond, 1 << 17},
+	for name, piece := range map[string][]byte{
+		"full pieces":  bytes.Repeat([]byte{'x'}, 65536),
+		"empty pieces": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
-			st := newStation(t)
-			d := st.discover(func(cfg *initiator.DiscoveryConfig) { cfg.Timeouts.Login = tc.timeout })
-			c := st.accept()
-			c.finishLogin(c.loginRequest())
-			n := 0
-			for ; n < tc.most; n++ {
-				p, err := c.read()
-				if err != nil {
-					break
+			synctest.Test(t, func(t *testing.T) {
+				st := newPipeStation(t)
+				d := st.discover(nil)
+				c := st.accept()
+				c.finishLogin(c.loginRequest())
+				const most = 4000
+				n := 0
+				for ; n < most; n++ {
+					p, err := c.read()
+					if err != nil {
+						break
+					}
+					time.Sleep(10 * time.Millisecond) // in the bubble
+					c.send(&pdu.TextResponse{Continue: true, InitiatorTaskTag: p.(*pdu.TextRequest).InitiatorTaskTag, TargetTransferTag: 1, Data: piece})
 				}
-				c.send(&pdu.TextResponse{Continue: true, InitiatorTaskTag: p.(*pdu.TextRequest).InitiatorTaskTag, TargetTransferTag: 1, Data: tc.piece})
-			}
-			if n == tc.most {
-				t.Fatalf("still asking after %d pieces", n)
-			}
-			<-d.done
-			if d.err == nil {
-				t.Error("no error")
-			}
+				if n == most || piece != nil && n > 300 {
+					t.Fatalf("still asking after %d pieces", n)
+				}
+				<-d.done
+				if d.err == nil {
+					t.Error("no error")
+				}
+			})
 		})
 	}
 }
@@ -177,18 +178,19 @@ func TestBeyond_5_7_TextThatNeverEnds(t *testing.T) {
 // Bytes that are no iSCSI end the connection.
 func TestBeyond_5_8_Garbage(t *testing.T) {
 	for seed := range byte(8) {
-		s, c := operational(t, func(cfg *initiator.Config) {
-			// A length that looks possible waits for more than comes.
-			cfg.Timeouts.NoopInterval, cfg.Timeouts.NoopTimeout = 100*time.Millisecond, 200*time.Millisecond
+		synctest.Test(t, func(t *testing.T) {
+			s, c := newPipeStation(t).logIn(func(cfg *initiator.Config) {
+				// A length that looks possible waits for more than comes.
+				cfg.Timeouts.NoopInterval, cfg.Timeouts.NoopTimeout = 5*time.Second, 5*time.Second
+			})
+			r := start(t, s, replayed(noData()))
+			c.command()
+			c.sendRaw(pattern(seed, 4096))
+			c2 := c.st.accept()
+			c2.logIn()
+			c2.respond(c2.command())
+			r.succeeds()
 		})
-		r := start(t, s, replayed(noData()))
-		c.command()
-		c.sendRaw(pattern(seed, 4096))
-		c2 := c.st.accept()
-		c2.logIn()
-		c2.respond(c2.command())
-		r.succeeds()
-		s.Close()
 	}
 }
 

@@ -204,7 +204,7 @@ func (c *conn) sendRaw(b []byte) {
 
 func (c *conn) flush() {
 	c.t.Helper()
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.wait)); err != nil {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.wait)); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		c.t.Fatal(err)
 	}
 	err := c.w.Flush()
