@@ -471,6 +471,33 @@ func TestTuneSetsTheQueue(t *testing.T) {
 	}
 }
 
+// TestTuneLeavesAloneWhatIsSet: writing an attribute can hold up I/O, even if it
+// changes nothing.
+func TestTuneLeavesAloneWhatIsSet(t *testing.T) {
+	k, c := fakeKernel(t)
+	d, _ := fakeDevice(t, c, nbd.DeviceConfig{Export: &nbd.Export{Size: 1 << 20, Rotational: true}})
+	// As the kernel shows it; what is written loses its newline.
+	shown := map[string]string{
+		"scheduler": "[none] mq-deadline\n", "max_sectors_kb": "1024\n", "io_timeout": "2000\n", "read_ahead_kb": "2048\n",
+		"nr_requests": "64\n", "rq_affinity": "2\n", "rotational": "1\n",
+	}
+	for name, text := range shown {
+		if err := os.WriteFile(filepath.Join(k.Options().Sys, "block/nbd0/queue", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := nbd.DefaultQueueSettings(1)
+	q.NrRequests, q.RQAffinity = 64, 2
+	if err := d.Tune(q); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range shown {
+		if got, err := k.Attr(d.Index, "queue/"+name); err != nil || got != want {
+			t.Errorf("%s was written: it is %q, was %q (%v)", name, got, want, err)
+		}
+	}
+}
+
 func TestTunePassesOverWhatTheKernelLacks(t *testing.T) {
 	k, c := fakeKernel(t)
 	d, _ := fakeDevice(t, c, nbd.DeviceConfig{})

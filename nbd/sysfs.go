@@ -146,7 +146,9 @@ func DefaultQueueSettings(connections int) QueueSettings {
 }
 
 // Tune applies queue settings. The sockets have to be served: changing the
-// scheduler waits for requests in flight. Settings that this kernel does not
+// scheduler, and in newer kernels anything, waits for requests in flight, and holds
+// up new ones meanwhile. So what is set already, as on a device that was taken over, is
+// left alone: after Reconfigure the wait would be for the block layer's timer. Settings that this kernel does not
 // have are passed over; of those that it refuses, all are tried and reported.
 func (d *Device) Tune(q QueueSettings) error {
 	if err := d.ours(); err != nil {
@@ -162,6 +164,9 @@ func (d *Device) Tune(q QueueSettings) error {
 	}
 	var errs []error
 	set := func(name, value string) {
+		if hasAttr(queue(name), value) {
+			return
+		}
 		err := writeAttr(queue(name), value)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("set %s to %s: %w", name, value, err))
@@ -185,6 +190,13 @@ func (d *Device) Tune(q QueueSettings) error {
 		set("rotational", "1") // drivers before 6.12 do not know the flag
 	}
 	return deviceError("tune", d.Index, errors.Join(errs...))
+}
+
+// hasAttr reports whether a sysfs attribute has a value. One that lists what there
+// is to choose from has the choice in brackets.
+func hasAttr(path, value string) bool {
+	s, err := readAttr(path)
+	return err == nil && (s == value || strings.Contains(s, "["+value+"]"))
 }
 
 // writeAttr writes a sysfs attribute, which must exist.
