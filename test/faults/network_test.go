@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -24,16 +25,18 @@ func TestConnectionFails(t *testing.T) {
 		{"closed", (*proxy.Proxy).Close},
 		{"corrupted on the way to the target", func(p *proxy.Proxy) { p.Corrupt(proxy.ToTarget) }},
 		{"corrupted on the way to the initiator", func(p *proxy.Proxy) { p.Corrupt(proxy.ToInitiator) }},
+		{"reset in the login or soon after", resetTwice},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
-			tgt := own(t, r.Host)
+			tgt := ownInMemory(t, r.Host)
 			p := proxy.Start(t, tgt.Portal().String())
 			// A corrupted length makes a PDU that never ends: the ping finds it.
 			r.record(p.Addr(), digests...)
 			r.login(p.Addr())
 			c := r.export(checker.Config{})
 			n := times(25, 200)
+			late := lateness(t)
 			for range n {
 				pauseBetween()
 				before := p.Accepted()
@@ -43,6 +46,7 @@ func TestConnectionFails(t *testing.T) {
 				}
 				await(t, c)
 			}
+			waking, _ := summary(late())
 			verdict(t, c)
 			all := outages(r.d.Log())
 			text, p90 := summary(all)
@@ -50,15 +54,27 @@ func TestConnectionFails(t *testing.T) {
 			if !full() && len(all) > 0 {
 				usual = median(all) // the suite does other things meanwhile
 			}
-			t.Logf("recoveries: %s; the longest:\n%s", text, slowest(r.d.Log()))
-			if len(all) < n {
-				t.Errorf("%d recoveries for %d faults", len(all), n)
+			t.Logf("recoveries: %s; a goroutine was woken late by %s; the longest:\n%s", text, waking, slowest(r.d.Log()))
+			if back := r.recoveries(); back < n {
+				t.Errorf("%d recoveries for %d faults", back, n)
 			}
 			if usual > quickRecovery {
 				t.Errorf("recoveries take longer than %v", quickRecovery)
 			}
 		})
 	}
+}
+
+// resetTwice resets the connection, and the one that takes its place at whatever
+// moment of its login or of the first commands.
+func resetTwice(p *proxy.Proxy) {
+	before := p.Accepted()
+	p.Reset()
+	for begin := time.Now(); p.Accepted() == before && time.Since(begin) < recoveryTime; {
+		runtime.Gosched() // a sleep would always be too long for the login
+	}
+	between(0, 3*time.Millisecond)
+	p.Reset()
 }
 
 // TestBlackHole swallows everything for a while: the ping finds it within its

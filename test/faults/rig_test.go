@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -221,8 +222,49 @@ func median(all []time.Duration) time.Duration {
 // own starts our iscsi-target with one disk.
 func own(t *testing.T, h *lab.Host, flags ...string) *targets.Own {
 	t.Helper()
+	return ownLUN(t, h, targets.LUN{Path: targets.SparseFile(t, diskSize)}, flags...)
+}
+
+// ownInMemory is own with a disk whose flushes cost nothing. A target answers a login
+// when the session before executes nothing any more, a flush, for example: so with
+// a file the time of a recovery is one of the machine's disk.
+func ownInMemory(t *testing.T, h *lab.Host, flags ...string) *targets.Own {
+	t.Helper()
+	return ownLUN(t, h, targets.LUN{Memory: diskSize}, flags...)
+}
+
+func ownLUN(t *testing.T, h *lab.Host, lun targets.LUN, flags ...string) *targets.Own {
+	t.Helper()
 	return targets.StartOwn(t, func(args ...string) *exec.Cmd { return h.Command("iscsi-target", args...) },
-		targets.Target{Name: targetName, LUNs: []targets.LUN{{Path: targets.SparseFile(t, diskSize)}}}, flags...)
+		targets.Target{Name: targetName, LUNs: []targets.LUN{lun}}, flags...)
+}
+
+// lateness measures, until what it returns is called, how much later than it wanted
+// a goroutine that does nothing else was woken: what the machine adds to whatever
+// is measured meanwhile.
+func lateness(t *testing.T) (end func() []time.Duration) {
+	var late []time.Duration
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() { // ends with end, or the test
+		defer close(done)
+		for {
+			const nap = 5 * time.Millisecond
+			begin := time.Now()
+			select {
+			case <-quit:
+				return
+			case <-time.After(nap):
+				late = append(late, time.Since(begin)-nap)
+			}
+		}
+	}()
+	end = sync.OnceValue(func() []time.Duration {
+		close(quit)
+		<-done
+		return late
+	})
+	t.Cleanup(func() { end() })
+	return end
 }
 
 // descriptors counts a process's open files.

@@ -15,6 +15,7 @@ import "fmt"
 type LUN struct {
 	Number   int
 	Path     string // backing file or device, must exist
+	Memory   int64  // bytes of memory instead; iscsi-target alone can do that
 	ReadOnly bool
 	// BlockSize in bytes; 0 means 512.
 	BlockSize int

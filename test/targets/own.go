@@ -43,7 +43,11 @@ func StartOwn(t testing.TB, command func(args ...string) *exec.Cmd, tgt Target, 
 		if l.ReadOnly {
 			o.args = append(o.args, "--readonly")
 		}
-		o.args = append(o.args, "--file", l.Path)
+		if l.Memory > 0 {
+			o.args = append(o.args, "--mem", strconv.FormatInt(l.Memory, 10))
+		} else {
+			o.args = append(o.args, "--file", l.Path)
+		}
 	}
 	o.Start()
 	return o
