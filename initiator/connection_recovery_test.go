@@ -143,7 +143,7 @@ func TestLossesOfConnectionsLoseNothing(t *testing.T) {
 		"within Data-Out": func(r *rig, _ *iscsitest.Conn) { once(r.srv, pdu.OpDataOut, iscsitest.ResetConn()) },
 		"header digest":   func(r *rig, _ *iscsitest.Conn) { once(r.srv, pdu.OpSCSIResponse, iscsitest.BadHeaderDigest()) },
 		"announced by the target": func(_ *rig, c *iscsitest.Conn) {
-			if err := c.Send(&pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c.CID(), Parameter3: 20}, false); err != nil {
+			if err := c.Send(&pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c.CID(), Parameter3: 3600}, false); err != nil {
 				c.Close()
 			}
 		},
@@ -153,6 +153,7 @@ func TestLossesOfConnectionsLoseNothing(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, func(c *iscsitest.Config) {
 					c.Params.MaxConnections, c.Params.ErrorRecoveryLevel = 8, 2
+					c.Params.DefaultTime2Retain = 3600 // no machine is too slow to come back in time
 					c.Params.MaxRecvDataSegmentLength = 8192
 				})
 				events := make(eventLog, 1000)
@@ -161,6 +162,7 @@ func TestLossesOfConnectionsLoseNothing(t *testing.T) {
 				crc := []initiator.Digest{initiator.DigestCRC32C}
 				cfg.Params.HeaderDigest = crc
 				cfg.Params.MaxConnections, cfg.Params.ErrorRecoveryLevel = 3, level
+				cfg.Params.DefaultTime2Retain = time.Hour
 				cfg.Params.FirstBurstLength, cfg.Params.MaxOutstandingR2T = 8192, 2
 				s := r.dial(t, cfg)
 				tsih := s.Info().TSIH

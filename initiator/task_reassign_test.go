@@ -14,15 +14,18 @@ import (
 )
 
 // levelTwoRig starts a target of error recovery level 2 and logs in with n
-// connections, and no data that are not asked for.
+// connections, and no data that are not asked for. Tasks are kept for so long that no
+// machine is too slow to come back for them.
 func levelTwoRig(t testing.TB, n int, mod func(*initiator.Config)) (*rig, *initiator.Session) {
 	t.Helper()
 	r := newRig(t, func(c *iscsitest.Config) {
 		c.Params.MaxConnections, c.Params.ErrorRecoveryLevel = uint32(n), 2
+		c.Params.DefaultTime2Retain = 3600
 		c.Params.MaxRecvDataSegmentLength = 4096
 	})
 	cfg := r.config(t)
 	cfg.Params.MaxConnections, cfg.Params.ErrorRecoveryLevel = n, 2
+	cfg.Params.DefaultTime2Retain = time.Hour
 	cfg.Params.InitialR2T, cfg.Params.NoImmediateData = true, true
 	cfg.Params.MaxRecvDataSegmentLength, cfg.Params.MaxBurstLength, cfg.Params.FirstBurstLength = 4096, 8192, 8192
 	cfg.Params.MaxOutstandingR2T = 2
