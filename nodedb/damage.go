@@ -2,6 +2,7 @@ package nodedb
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,23 +46,36 @@ func checkPages(tx *bolt.Tx) error {
 // that Go allows it, which ends the process.
 //
 // To write, all elements must lie within their pages as well: bbolt makes room for
-// as much as they say they are long, which may be gigabytes. To read they need not:
-// what is wrong in them shows when they are read, and the others can be read still.
+// as much as they say they are long, which may be gigabytes; and none of the pages may
+// be free. To read, only those of the root need to, which bbolt copies: what is wrong
+// in others shows when they are read, and the rest can be read still.
 func checkTrees(tx *bolt.Tx, file io.ReaderAt) error {
 	t, err := newTreeChecker(file, tx.Size(), tx.DB().Info().PageSize)
 	if err != nil {
 		return err
 	}
-	t.elements = tx.Writable()
+	t.elements = true
 	if err := t.check(uint64(tx.Cursor().Bucket().Root())); err != nil {
 		return err
 	}
+	t.elements = tx.Writable()
 	for _, name := range [][]byte{bucketMeta, bucketNodes, bucketDiscoveries, bucketLinks, bucketIfaces} {
 		// A small bucket has no page of its own: its root is 0.
 		if b := tx.Bucket(name); b != nil && b.Root() != 0 {
 			if err := t.check(uint64(b.Root())); err != nil {
 				return err
 			}
+		}
+	}
+	if !tx.Writable() {
+		return nil
+	}
+	for id, used := range t.seen {
+		if !used {
+			continue
+		}
+		if info, err := tx.Page(id); err != nil || info.Type == "free" {
+			return cmp.Or(err, fmt.Errorf("%w: page %d is in use and free", ErrCorrupt, id))
 		}
 	}
 	return nil
@@ -97,18 +111,17 @@ func (t *treeChecker) check(root uint64) error {
 	for todo := []uint64{root}; len(todo) > 0; {
 		id := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if id >= uint64(len(t.seen)) {
-			return fmt.Errorf("%w: page %d is beyond the end of the file", ErrCorrupt, id)
+		if err := t.claim(id, 1); err != nil {
+			return err
 		}
-		if t.seen[id] {
-			return fmt.Errorf("%w: page %d is in two places", ErrCorrupt, id)
-		}
-		t.seen[id] = true
 		b, err := t.read(id, 0, pageHeaderSize)
 		if err != nil {
 			return err
 		}
 		p := pageOf(b)
+		if err := t.claim(id+1, p.overflow); err != nil {
+			return err
+		}
 		leaf := p.flags == leafPageFlag
 		switch {
 		case leaf && !t.elements:
@@ -134,6 +147,20 @@ func (t *treeChecker) check(root uint64) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// claim notes that n pages from id on are in use.
+func (t *treeChecker) claim(id uint64, n int64) error {
+	for ; n > 0; id, n = id+1, n-1 {
+		if id >= uint64(len(t.seen)) {
+			return fmt.Errorf("%w: page %d is beyond the end of the file", ErrCorrupt, id)
+		}
+		if t.seen[id] {
+			return fmt.Errorf("%w: page %d is in two places", ErrCorrupt, id)
+		}
+		t.seen[id] = true
 	}
 	return nil
 }

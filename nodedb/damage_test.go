@@ -70,6 +70,8 @@ func TestAnElementLongerThanItsPageIsNotWritten(t *testing.T) {
 				if err := os.WriteFile(db.Path(), bad, 0o600); err != nil {
 					t.Fatal(err)
 				}
+				before := allocated()
+				_ = db.View(context.Background(), func(tx *nodedb.Tx) error { tx.Tree(); return nil }) // may fail
 				err := db.Update(context.Background(), func(tx *nodedb.Tx) error {
 					var all error
 					for _, n := range nodes {
@@ -77,6 +79,9 @@ func TestAnElementLongerThanItsPageIsNotWritten(t *testing.T) {
 					}
 					return all
 				})
+				if n := allocated() - before; n > 64<<20 {
+					t.Errorf("byte %d: %d bytes allocated", at, n)
+				}
 				// Pages that are free may hold anything.
 				if err != nil && !errors.Is(err, nodedb.ErrCorrupt) {
 					t.Errorf("byte %d: %v", at, err)
@@ -90,6 +95,67 @@ func TestAnElementLongerThanItsPageIsNotWritten(t *testing.T) {
 			}
 			if refused == 0 {
 				t.Error("nothing was refused")
+			}
+		})
+	}
+}
+
+func TestADamagedListOfFreePagesIsNotUsed(t *testing.T) {
+	page := os.Getpagesize()
+	put16, put32, put64 := binary.NativeEndian.PutUint16, binary.NativeEndian.PutUint32, binary.NativeEndian.PutUint64
+	for _, tc := range []struct {
+		name  string
+		spoil func(list, meta []byte) // from their pages' headers on
+	}{
+		{"of another type", func(list, _ []byte) { put16(list[8:], 2) }},
+		{"longer than its page", func(list, _ []byte) { put16(list[10:], 4000) }},
+		{"of more than there is memory", func(list, _ []byte) { put16(list[10:], 0xffff); put64(list[16:], 1<<40) }},
+		{"longer than the file", func(list, _ []byte) { put32(list[12:], 1<<31) }},
+		{"with a meta page", func(list, _ []byte) { put64(list[16:], 1) }},
+		{"with a page twice", func(list, _ []byte) { copy(list[24:32], list[16:]) }},
+		{"with a page beyond the end", func(list, _ []byte) {
+			n := int(binary.NativeEndian.Uint16(list[10:]))
+			put64(list[16+8*(n-1):], 1<<40)
+		}},
+		{"with its own page", func(list, _ []byte) { put16(list[10:], 1); copy(list[16:24], list) }},
+		{"with the page of a tree", func(list, meta []byte) { put16(list[10:], 1); copy(list[16:24], meta[16+16:]) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			db := newDB(t)
+			n := newNode(t, key("iqn.x", "h"), 1)
+			for _, value := range []string{"7", "8", "9", "10"} { // leaves free pages
+				put(t, db, n)
+				if err := n.Set(nodedb.FieldReplacementTimeout, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b, err := os.ReadFile(db.Path())
+			if err != nil {
+				t.Fatal(err)
+			}
+			meta := b[:page]
+			if u64 := binary.NativeEndian.Uint64; u64(b[page+16+48:]) > u64(b[16+48:]) {
+				meta = b[page:]
+			}
+			list := b[int(binary.NativeEndian.Uint64(meta[16+32:]))*page:]
+			if binary.NativeEndian.Uint16(list[10:]) < 2 {
+				t.Fatal("too few free pages")
+			}
+			tc.spoil(list, meta)
+			if err := os.WriteFile(db.Path(), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before := allocated()
+			err = db.Update(context.Background(), func(tx *nodedb.Tx) error { return tx.PutNode(n) })
+			if !errors.Is(err, nodedb.ErrCorrupt) {
+				t.Errorf("Update: %v", err)
+			}
+			if n := allocated() - before; n > 64<<20 {
+				t.Errorf("%d bytes allocated", n)
+			}
+			// What is free does not matter to a reader.
+			if got := refs(t, db, nodedb.Match{}); len(got) != 1 {
+				t.Errorf("records %q", got)
 			}
 		})
 	}

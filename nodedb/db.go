@@ -171,6 +171,13 @@ func (db *DB) with(ctx context.Context, write bool, fn func(b *bolt.DB, file io.
 				f.Close()
 				return nil, fs.ErrNotExist // made by another program, not filled yet
 			}
+			if write {
+				if err := checkFreelist(f); err != nil {
+					unlockFile(f)
+					f.Close()
+					return nil, err
+				}
+			}
 			file = f
 			return f, nil
 		},

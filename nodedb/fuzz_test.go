@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/metrics"
 	"strings"
 	"testing"
 
@@ -133,6 +134,7 @@ func FuzzDamagedDatabase(f *testing.F) {
 				t.Errorf("error %v, want a *DBError", err)
 			}
 		}
+		before := allocated()
 		check(db.View(context.Background(), func(tx *nodedb.Tx) error { tx.Tree(); return nil }))
 		check(db.Update(context.Background(), func(tx *nodedb.Tx) error {
 			for _, n := range nodes[:3] {
@@ -142,5 +144,18 @@ func FuzzDamagedDatabase(f *testing.F) {
 			}
 			return nil
 		}))
+		if n := allocated() - before; n > 64<<20 {
+			t.Errorf("%d bytes allocated", n)
+		}
+		if info, err := os.Stat(db.Path()); err != nil || info.Size() > int64(8*len(good)) {
+			t.Errorf("%d bytes became %d, %v", len(good), info.Size(), err)
+		}
 	})
+}
+
+// allocated returns how many bytes the process has allocated in its life.
+func allocated() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
 }

@@ -69,7 +69,7 @@ func newTx(db *DB, b *bolt.Tx) (*Tx, error) {
 		}
 		return &Tx{db: db, b: b, changes: changes{any: true, track: db.o.Mirror != ""}}, nil
 	}
-	version, ok := atoi(string(meta.Get(keySchema)))
+	version, ok := atoi(string(bounded(meta.Get(keySchema))))
 	switch {
 	case !ok || version == 0:
 		return nil, fmt.Errorf("%w: no version", ErrCorrupt)
