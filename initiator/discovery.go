@@ -219,14 +219,14 @@ func (d *discovery) parse(text []byte, at Portal) []DiscoveredPortal {
 			continue
 		}
 		switch kv := kvs[0]; kv.Key {
-		case keyTargetName:
+		case pdu.KeyTargetName:
 			finish()
 			target, addresses = kv.Value, 0
 			if err := pdu.ValidateName(target); err != nil {
 				d.skip(target, "", err)
 				target = ""
 			}
-		case keyTargetAddress:
+		case pdu.KeyTargetAddress:
 			if target == "" {
 				continue // of a target that was skipped
 			}

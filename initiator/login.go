@@ -142,18 +142,18 @@ func (l *loginConversation) checkPortalGroup() error {
 
 // identity returns the keys of the first request that say who wants what.
 func (l *loginConversation) identity() []pdu.KeyValue {
-	kvs := []pdu.KeyValue{{Key: keyInitiatorName, Value: l.req.initiatorName}}
+	kvs := []pdu.KeyValue{{Key: pdu.KeyInitiatorName, Value: l.req.initiatorName}}
 	if l.req.alias != "" {
-		kvs = append(kvs, pdu.KeyValue{Key: keyInitiatorAlias, Value: l.req.alias})
+		kvs = append(kvs, pdu.KeyValue{Key: pdu.KeyInitiatorAlias, Value: l.req.alias})
 	}
 	if l.req.discovery() {
-		return append(kvs, pdu.KeyValue{Key: keySessionType, Value: "Discovery"})
+		return append(kvs, pdu.KeyValue{Key: pdu.KeySessionType, Value: "Discovery"})
 	}
-	kvs = append(kvs, pdu.KeyValue{Key: keyTargetName, Value: l.req.target})
+	kvs = append(kvs, pdu.KeyValue{Key: pdu.KeyTargetName, Value: l.req.target})
 	if l.req.session != nil {
 		return kvs // the type is known (RFC 7143 section 13.21, leading only)
 	}
-	return append(kvs, pdu.KeyValue{Key: keySessionType, Value: "Normal"})
+	return append(kvs, pdu.KeyValue{Key: pdu.KeySessionType, Value: "Normal"})
 }
 
 // authenticate goes through the security stage.
@@ -164,14 +164,14 @@ func (l *loginConversation) authenticate(say []pdu.KeyValue) error {
 	if l.req.chap.mutual() {
 		methods = "CHAP"
 	}
-	in, _, err := l.exchange(append(say, pdu.KeyValue{Key: keyAuthMethod, Value: methods}), false)
+	in, _, err := l.exchange(append(say, pdu.KeyValue{Key: pdu.KeyAuthMethod, Value: methods}), false)
 	if err != nil {
 		return err
 	}
-	method, ok := pdu.LookupText(in, keyAuthMethod)
+	method, ok := pdu.LookupText(in, pdu.KeyAuthMethod)
 	switch {
 	case !ok:
-		return authError(protocolErrorf("no %s in the answer", keyAuthMethod))
+		return authError(protocolErrorf("no %s in the answer", pdu.KeyAuthMethod))
 	case method == "CHAP":
 		if _, stray := chapKey(in); stray {
 			return authError(protocolErrorf("chap begins before the algorithm is offered"))
@@ -182,7 +182,7 @@ func (l *loginConversation) authenticate(say []pdu.KeyValue) error {
 	case method == pdu.ValueNone && !l.req.chap.mutual():
 		return l.leaveSecurity(nil)
 	}
-	return authError(protocolErrorf("%s=%q was not offered", keyAuthMethod, method))
+	return authError(protocolErrorf("%s=%q was not offered", pdu.KeyAuthMethod, method))
 }
 
 // runCHAP exchanges the CHAP keys and leaves the security stage.
@@ -301,7 +301,7 @@ func (l *loginConversation) checkSecurityKeys(kvs []pdu.KeyValue) error {
 	for _, kv := range kvs {
 		if ok, err := l.neg.declared(kv); err != nil {
 			return err
-		} else if ok || kv.Key == keyAuthMethod || strings.HasPrefix(kv.Key, "CHAP_") || isRefusal(kv.Value) {
+		} else if ok || kv.Key == pdu.KeyAuthMethod || strings.HasPrefix(kv.Key, "CHAP_") || isRefusal(kv.Value) {
 			continue
 		}
 		return protocolErrorf("%s in the security stage", kv.Key)
@@ -358,9 +358,9 @@ func (l *loginConversation) refusal(resp *pdu.LoginResponse) error {
 	if perr != nil {
 		return withKind(ErrProtocol, perr)
 	}
-	address, ok := pdu.LookupText(kvs, keyTargetAddress)
+	address, ok := pdu.LookupText(kvs, pdu.KeyTargetAddress)
 	if !ok {
-		return protocolErrorf("redirection without %s", keyTargetAddress)
+		return protocolErrorf("redirection without %s", pdu.KeyTargetAddress)
 	}
 	to, perr := ParsePortal(address)
 	if perr != nil {

@@ -37,21 +37,21 @@ type keyRule struct {
 // operational are the negotiated keys in the order in which open-iscsi offers
 // them. MaxRecvDataSegmentLength, which each side declares for itself, follows.
 var operational = [...]keyRule{
-	{key: keyHeaderDigest, result: resultList, conn: true},
-	{key: keyDataDigest, result: resultList, conn: true},
-	{key: keyDefaultTime2Wait, result: resultMax, max: 3600},
-	{key: keyDefaultTime2Retain, result: resultMin, max: 3600},
-	{key: keyIFMarker, result: resultNo},
-	{key: keyOFMarker, result: resultNo},
-	{key: keyErrorRecoveryLevel, result: resultUpTo, max: 2},
-	{key: keyInitialR2T, result: resultOr, normal: true},
-	{key: keyImmediateData, result: resultAnd, normal: true},
-	{key: keyMaxBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
-	{key: keyFirstBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
-	{key: keyMaxOutstandingR2T, result: resultMin, min: 1, max: maxR2T, normal: true},
-	{key: keyMaxConnections, result: resultUpTo, min: 1, max: 65535, normal: true},
-	{key: keyDataPDUInOrder, result: resultOr, normal: true},
-	{key: keyDataSequenceInOrder, result: resultOr, normal: true},
+	{key: pdu.KeyHeaderDigest, result: resultList, conn: true},
+	{key: pdu.KeyDataDigest, result: resultList, conn: true},
+	{key: pdu.KeyDefaultTime2Wait, result: resultMax, max: 3600},
+	{key: pdu.KeyDefaultTime2Retain, result: resultMin, max: 3600},
+	{key: pdu.KeyIFMarker, result: resultNo},
+	{key: pdu.KeyOFMarker, result: resultNo},
+	{key: pdu.KeyErrorRecoveryLevel, result: resultUpTo, max: 2},
+	{key: pdu.KeyInitialR2T, result: resultOr, normal: true},
+	{key: pdu.KeyImmediateData, result: resultAnd, normal: true},
+	{key: pdu.KeyMaxBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
+	{key: pdu.KeyFirstBurstLength, result: resultMin, min: minSegment, max: maxSegment, normal: true},
+	{key: pdu.KeyMaxOutstandingR2T, result: resultMin, min: 1, max: maxR2T, normal: true},
+	{key: pdu.KeyMaxConnections, result: resultUpTo, min: 1, max: 65535, normal: true},
+	{key: pdu.KeyDataPDUInOrder, result: resultOr, normal: true},
+	{key: pdu.KeyDataSequenceInOrder, result: resultOr, normal: true},
 }
 
 // A negotiation is the operational part of one login. Used by one goroutine.
@@ -88,33 +88,33 @@ func newNegotiation(p Params, discovery bool) *negotiation {
 func (n *negotiation) value(key string) string {
 	num := func(v int) string { return pdu.FormatNumber(uint64(v)) }
 	switch key {
-	case keyHeaderDigest:
+	case pdu.KeyHeaderDigest:
 		return digestList(n.own.HeaderDigest)
-	case keyDataDigest:
+	case pdu.KeyDataDigest:
 		return digestList(n.own.DataDigest)
-	case keyDefaultTime2Wait:
+	case pdu.KeyDefaultTime2Wait:
 		return num(int(n.own.DefaultTime2Wait / time.Second))
-	case keyDefaultTime2Retain:
+	case pdu.KeyDefaultTime2Retain:
 		return num(int(n.own.DefaultTime2Retain / time.Second))
-	case keyIFMarker, keyOFMarker:
+	case pdu.KeyIFMarker, pdu.KeyOFMarker:
 		return pdu.ValueNo
-	case keyErrorRecoveryLevel:
+	case pdu.KeyErrorRecoveryLevel:
 		return num(n.own.ErrorRecoveryLevel)
-	case keyInitialR2T:
+	case pdu.KeyInitialR2T:
 		return pdu.FormatBool(n.own.InitialR2T)
-	case keyImmediateData:
+	case pdu.KeyImmediateData:
 		return pdu.FormatBool(!n.own.NoImmediateData)
-	case keyMaxBurstLength:
+	case pdu.KeyMaxBurstLength:
 		return num(n.own.MaxBurstLength)
-	case keyFirstBurstLength:
+	case pdu.KeyFirstBurstLength:
 		return num(n.own.FirstBurstLength)
-	case keyMaxOutstandingR2T:
+	case pdu.KeyMaxOutstandingR2T:
 		return num(n.own.MaxOutstandingR2T)
-	case keyMaxConnections:
+	case pdu.KeyMaxConnections:
 		return num(n.own.MaxConnections)
-	case keyDataPDUInOrder:
+	case pdu.KeyDataPDUInOrder:
 		return pdu.FormatBool(!n.own.UnorderedPDUs)
-	case keyDataSequenceInOrder:
+	case pdu.KeyDataSequenceInOrder:
 		return pdu.FormatBool(!n.own.UnorderedSequences)
 	}
 	return ""
@@ -140,7 +140,7 @@ func (n *negotiation) offers() []pdu.KeyValue {
 		out = append(out, pdu.KeyValue{Key: r.key, Value: v})
 	}
 	return append(out, pdu.KeyValue{
-		Key:   keyMaxRecvDataSegmentLength,
+		Key:   pdu.KeyMaxRecvDataSegmentLength,
 		Value: pdu.FormatNumber(uint64(n.own.MaxRecvDataSegmentLength)),
 	})
 }
@@ -149,11 +149,11 @@ func (n *negotiation) offers() []pdu.KeyValue {
 // whether key is one.
 func (n *negotiation) declared(kv pdu.KeyValue) (bool, error) {
 	switch kv.Key {
-	case keyTargetAlias:
+	case pdu.KeyTargetAlias:
 		n.targetAlias = printable(kv.Value)
-	case keyTargetAddress:
+	case pdu.KeyTargetAddress:
 		n.targetAddress = kv.Value
-	case keyTargetPortalGroupTag:
+	case pdu.KeyTargetPortalGroupTag:
 		v, err := pdu.ParseNumber(kv.Value)
 		if err != nil || v > 65535 {
 			return true, protocolErrorf("%s=%q", kv.Key, kv.Value)
@@ -177,7 +177,7 @@ func (n *negotiation) receive(kvs []pdu.KeyValue) (reply []pdu.KeyValue, err err
 		} else if ok {
 			continue
 		}
-		if kv.Key == keyMaxRecvDataSegmentLength {
+		if kv.Key == pdu.KeyMaxRecvDataSegmentLength {
 			if err := n.declareMaxRecv(kv.Value); err != nil {
 				return nil, err
 			}
@@ -203,8 +203,8 @@ func (n *negotiation) receive(kvs []pdu.KeyValue) (reply []pdu.KeyValue, err err
 			// An answer to what we never said; there is nothing to answer.
 		case r != nil:
 			reply = append(reply, pdu.KeyValue{Key: kv.Key, Value: pdu.ValueIrrelevant})
-		case kv.Key == keyInitiatorName || kv.Key == keyInitiatorAlias || kv.Key == keyTargetName ||
-			kv.Key == keySessionType || kv.Key == keySendTargets || kv.Key == keyAuthMethod:
+		case kv.Key == pdu.KeyInitiatorName || kv.Key == pdu.KeyInitiatorAlias || kv.Key == pdu.KeyTargetName ||
+			kv.Key == pdu.KeySessionType || kv.Key == pdu.KeySendTargets || kv.Key == pdu.KeyAuthMethod:
 			return nil, protocolErrorf("the target must not send %s", kv.Key)
 		default:
 			if v := n.respond(kv); v != "" {
@@ -244,11 +244,11 @@ func (n *negotiation) declareMaxRecv(value string) error {
 	}
 	v, err := pdu.ParseNumber(value)
 	if err != nil || v < minSegment || v > maxSegment {
-		return protocolErrorf("%s=%q", keyMaxRecvDataSegmentLength, value)
+		return protocolErrorf("%s=%q", pdu.KeyMaxRecvDataSegmentLength, value)
 	}
 	if n.recvDeclared {
 		// RFC 7143 section 6.3: no key is declared twice.
-		return protocolErrorf("%s declared twice", keyMaxRecvDataSegmentLength)
+		return protocolErrorf("%s declared twice", pdu.KeyMaxRecvDataSegmentLength)
 	}
 	n.targetMaxRecv, n.recvDeclared = int(v), true
 	return nil
@@ -360,19 +360,19 @@ func (n *negotiation) finish() Params {
 			*d = []Digest{DigestCRC32C}
 		}
 	}
-	digest(keyHeaderDigest, &p.HeaderDigest)
-	digest(keyDataDigest, &p.DataDigest)
-	num(keyDefaultTime2Wait, func(v int) { p.DefaultTime2Wait = time.Duration(v) * time.Second })
-	num(keyDefaultTime2Retain, func(v int) { p.DefaultTime2Retain = time.Duration(v) * time.Second })
-	yes(keyInitialR2T, func(v bool) { p.InitialR2T = v })
-	yes(keyImmediateData, func(v bool) { p.NoImmediateData = !v })
-	num(keyMaxBurstLength, func(v int) { p.MaxBurstLength = v })
-	num(keyFirstBurstLength, func(v int) { p.FirstBurstLength = v })
-	num(keyMaxOutstandingR2T, func(v int) { p.MaxOutstandingR2T = v })
-	num(keyMaxConnections, func(v int) { p.MaxConnections = v })
-	num(keyErrorRecoveryLevel, func(v int) { p.ErrorRecoveryLevel = v })
-	yes(keyDataPDUInOrder, func(v bool) { p.UnorderedPDUs = !v })
-	yes(keyDataSequenceInOrder, func(v bool) { p.UnorderedSequences = !v })
+	digest(pdu.KeyHeaderDigest, &p.HeaderDigest)
+	digest(pdu.KeyDataDigest, &p.DataDigest)
+	num(pdu.KeyDefaultTime2Wait, func(v int) { p.DefaultTime2Wait = time.Duration(v) * time.Second })
+	num(pdu.KeyDefaultTime2Retain, func(v int) { p.DefaultTime2Retain = time.Duration(v) * time.Second })
+	yes(pdu.KeyInitialR2T, func(v bool) { p.InitialR2T = v })
+	yes(pdu.KeyImmediateData, func(v bool) { p.NoImmediateData = !v })
+	num(pdu.KeyMaxBurstLength, func(v int) { p.MaxBurstLength = v })
+	num(pdu.KeyFirstBurstLength, func(v int) { p.FirstBurstLength = v })
+	num(pdu.KeyMaxOutstandingR2T, func(v int) { p.MaxOutstandingR2T = v })
+	num(pdu.KeyMaxConnections, func(v int) { p.MaxConnections = v })
+	num(pdu.KeyErrorRecoveryLevel, func(v int) { p.ErrorRecoveryLevel = v })
+	yes(pdu.KeyDataPDUInOrder, func(v bool) { p.UnorderedPDUs = !v })
+	yes(pdu.KeyDataSequenceInOrder, func(v bool) { p.UnorderedSequences = !v })
 	p.FirstBurstLength = min(p.FirstBurstLength, p.MaxBurstLength)
 	if n.session != nil {
 		own := p

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/goiscsi/goiscsi/internal/errcode"
+	"github.com/goiscsi/goiscsi/pdu"
 )
 
 // A digestError says that the target does not do any of the digests that we
@@ -50,7 +51,7 @@ func (n *negotiation) checkDigests() error {
 	for _, d := range []struct {
 		key    string
 		offers []Digest
-	}{{keyHeaderDigest, n.own.HeaderDigest}, {keyDataDigest, n.own.DataDigest}} {
+	}{{pdu.KeyHeaderDigest, n.own.HeaderDigest}, {pdu.KeyDataDigest, n.own.DataDigest}} {
 		if n.answered[d.key] == "" && len(d.offers) > 0 && !slices.Contains(d.offers, DigestNone) {
 			return &digestError{d.key, n.offered[d.key], n.refused[d.key]}
 		}

@@ -56,7 +56,7 @@ func TestOffersInOrder(t *testing.T) {
 	for _, kv := range newNegotiation(p, true).offers() {
 		got = append(got, kv.Key)
 	}
-	if slices.Contains(got, keyMaxBurstLength) || !slices.Contains(got, keyMaxRecvDataSegmentLength) {
+	if slices.Contains(got, pdu.KeyMaxBurstLength) || !slices.Contains(got, pdu.KeyMaxRecvDataSegmentLength) {
 		t.Errorf("discovery session offers %v", got)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/goiscsi/goiscsi/pdu"
 )
 
 // A Digest is a checksum over headers or data (RFC 7143 section 13.1).
@@ -19,9 +21,9 @@ const (
 func (d Digest) String() string {
 	switch d {
 	case DigestNone:
-		return "None"
+		return pdu.ValueNone
 	case DigestCRC32C:
-		return "CRC32C"
+		return pdu.ValueCRC32C
 	}
 	return fmt.Sprintf("digest %d", uint8(d))
 }

@@ -23,7 +23,7 @@ func (x *textExchange) sendTargets() ([]byte, error) {
 		Final:             true,
 		InitiatorTaskTag:  x.tag,
 		TargetTransferTag: pdu.ReservedTag,
-		Data:              pdu.AppendText(nil, pdu.KeyValue{Key: keySendTargets, Value: "All"}),
+		Data:              pdu.AppendText(nil, pdu.KeyValue{Key: pdu.KeySendTargets, Value: "All"}),
 	}
 	var text []byte
 	for {

@@ -9,7 +9,7 @@ type KeyValue struct {
 }
 
 // Values that an answer may have instead of a proper one (RFC 7143 section
-// 6.2).
+// 6.2), and such as several keys have.
 const (
 	ValueNotUnderstood = "NotUnderstood"
 	ValueIrrelevant    = "Irrelevant"
@@ -17,6 +17,7 @@ const (
 	ValueNone          = "None"
 	ValueYes           = "Yes"
 	ValueNo            = "No"
+	ValueCRC32C        = "CRC32C"
 )
 
 // MaxKeyLength is the greatest length of a key-name in bytes.

@@ -32,7 +32,7 @@ func isCHAPKey(k string) bool {
 func (c *Conn) security(kvs []pdu.KeyValue, creds *CHAP) (answer []pdu.KeyValue, done bool, e *loginError) {
 	l := c.login
 	denied := initiatorError(pdu.InitiatorErrorAuthentication)
-	if offer, ok := pdu.LookupText(kvs, keyAuthMethod); ok {
+	if offer, ok := pdu.LookupText(kvs, pdu.KeyAuthMethod); ok {
 		if l.authMethod != "" {
 			return nil, false, denied
 		}
@@ -49,7 +49,7 @@ func (c *Conn) security(kvs []pdu.KeyValue, creds *CHAP) (answer []pdu.KeyValue,
 			return nil, false, denied
 		}
 		l.authMethod = want
-		return []pdu.KeyValue{{Key: keyAuthMethod, Value: want}}, want == pdu.ValueNone, nil
+		return []pdu.KeyValue{{Key: pdu.KeyAuthMethod, Value: want}}, want == pdu.ValueNone, nil
 	}
 	if creds.Username == "" {
 		return nil, true, nil

@@ -130,7 +130,7 @@ const (
 )
 
 func (p *Params) setDefaults() {
-	both := []string{digestNone, digestCRC32C}
+	both := []string{pdu.ValueNone, pdu.ValueCRC32C}
 	if p.HeaderDigest == nil {
 		p.HeaderDigest = both
 	}

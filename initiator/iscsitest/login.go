@@ -149,7 +149,7 @@ func (c *Conn) checkLoginKeys(kvs []pdu.KeyValue) {
 			c.violated(pdu.OpLoginRequest, "%s is negotiated more than once (6.3)", k)
 		}
 		l.seen[k] = true
-		security := k == keyAuthMethod || isCHAPKey(k)
+		security := k == pdu.KeyAuthMethod || isCHAPKey(k)
 		if security && l.stage != pdu.StageSecurity {
 			c.violated(pdu.OpLoginRequest, "%s outside of the security stage (12)", k)
 		}
@@ -196,7 +196,7 @@ func (c *Conn) answerLogin(kvs []pdu.KeyValue, req *pdu.LoginRequest) (answer []
 	if l.stage == pdu.StageOperational && !l.declared {
 		l.declared = true
 		answer = append(answer, pdu.KeyValue{
-			Key: keyMaxRecvDataSegmentLength, Value: pdu.FormatNumber(uint64(c.srv.cfg.Params.MaxRecvDataSegmentLength)),
+			Key: pdu.KeyMaxRecvDataSegmentLength, Value: pdu.FormatNumber(uint64(c.srv.cfg.Params.MaxRecvDataSegmentLength)),
 		})
 	}
 	return answer, ready, nil
@@ -206,9 +206,9 @@ func (c *Conn) answerLogin(kvs []pdu.KeyValue, req *pdu.LoginRequest) (answer []
 // security.
 func (c *Conn) answerKey(kv pdu.KeyValue) (string, bool) {
 	switch kv.Key {
-	case keyInitiatorName, keyTargetName, keySessionType, keyAuthMethod:
+	case pdu.KeyInitiatorName, pdu.KeyTargetName, pdu.KeySessionType, pdu.KeyAuthMethod:
 		return "", false
-	case keyInitiatorAlias:
+	case pdu.KeyInitiatorAlias:
 		c.alias = kv.Value
 		return "", false
 	case "IFMarker", "OFMarker", "IFMarkInt", "OFMarkInt":
@@ -233,7 +233,7 @@ func (c *Conn) answerKey(kv pdu.KeyValue) (string, bool) {
 // identify finds out who logs in to what, from the first request. The text is
 // what to answer, also along with a redirection.
 func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyValue, *loginError) {
-	name, _ := pdu.LookupText(kvs, keyInitiatorName)
+	name, _ := pdu.LookupText(kvs, pdu.KeyInitiatorName)
 	if name == "" {
 		c.violated(pdu.OpLoginRequest, "no InitiatorName in the first request (6.3)")
 		return nil, initiatorError(pdu.InitiatorErrorMissingParameter)
@@ -246,7 +246,7 @@ func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyVal
 	if class, detail, ok := c.srv.takeRefusal(); ok {
 		return nil, &loginError{class, detail}
 	}
-	switch st, ok := pdu.LookupText(kvs, keySessionType); {
+	switch st, ok := pdu.LookupText(kvs, pdu.KeySessionType); {
 	case st == "Discovery" && req.TSIH != 0:
 		return nil, initiatorError(pdu.InitiatorErrorNoSession)
 	case st == "Discovery":
@@ -256,7 +256,7 @@ func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyVal
 		c.violated(pdu.OpLoginRequest, "SessionType=%q (13.21)", st)
 		return nil, initiatorError(pdu.InitiatorErrorSessionType)
 	}
-	targetName, _ := pdu.LookupText(kvs, keyTargetName)
+	targetName, _ := pdu.LookupText(kvs, pdu.KeyTargetName)
 	if targetName == "" {
 		c.violated(pdu.OpLoginRequest, "no TargetName in the first request (6.3)")
 		return nil, initiatorError(pdu.InitiatorErrorMissingParameter)
@@ -269,7 +269,7 @@ func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyVal
 		return nil, initiatorError(pdu.InitiatorErrorAuthorization)
 	}
 	if addr, detail, ok := c.srv.takeRedirect(targetName); ok {
-		return []pdu.KeyValue{{Key: keyTargetAddress, Value: addr}}, &loginError{pdu.LoginRedirection, detail}
+		return []pdu.KeyValue{{Key: pdu.KeyTargetAddress, Value: addr}}, &loginError{pdu.LoginRedirection, detail}
 	}
 	c.nexus.target, c.nexus.tpgt = targetName, c.target.TPGT
 	if req.TSIH != 0 {
@@ -278,9 +278,9 @@ func (c *Conn) identify(kvs []pdu.KeyValue, req *pdu.LoginRequest) ([]pdu.KeyVal
 			return nil, e
 		}
 	}
-	answer := []pdu.KeyValue{{Key: keyTargetPortalGroupTag, Value: pdu.FormatNumber(uint64(c.target.TPGT))}}
+	answer := []pdu.KeyValue{{Key: pdu.KeyTargetPortalGroupTag, Value: pdu.FormatNumber(uint64(c.target.TPGT))}}
 	if c.target.Alias != "" {
-		answer = append(answer, pdu.KeyValue{Key: keyTargetAlias, Value: c.target.Alias})
+		answer = append(answer, pdu.KeyValue{Key: pdu.KeyTargetAlias, Value: c.target.Alias})
 	}
 	return answer, nil
 }

@@ -6,37 +6,6 @@ import (
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
-// Text keys (RFC 7143 sections 12 and 13).
-const (
-	keyAuthMethod           = "AuthMethod"
-	keyInitiatorName        = "InitiatorName"
-	keyInitiatorAlias       = "InitiatorAlias"
-	keyTargetName           = "TargetName"
-	keyTargetAlias          = "TargetAlias"
-	keyTargetAddress        = "TargetAddress"
-	keyTargetPortalGroupTag = "TargetPortalGroupTag"
-	keySessionType          = "SessionType"
-	keySendTargets          = "SendTargets"
-
-	keyHeaderDigest             = "HeaderDigest"
-	keyDataDigest               = "DataDigest"
-	keyMaxConnections           = "MaxConnections"
-	keyInitialR2T               = "InitialR2T"
-	keyImmediateData            = "ImmediateData"
-	keyMaxRecvDataSegmentLength = "MaxRecvDataSegmentLength"
-	keyMaxBurstLength           = "MaxBurstLength"
-	keyFirstBurstLength         = "FirstBurstLength"
-	keyDefaultTime2Wait         = "DefaultTime2Wait"
-	keyDefaultTime2Retain       = "DefaultTime2Retain"
-	keyMaxOutstandingR2T        = "MaxOutstandingR2T"
-	keyDataPDUInOrder           = "DataPDUInOrder"
-	keyDataSequenceInOrder      = "DataSequenceInOrder"
-	keyErrorRecoveryLevel       = "ErrorRecoveryLevel"
-
-	digestNone   = "None"
-	digestCRC32C = "CRC32C"
-)
-
 // Negotiated are the operational parameters of a session.
 type Negotiated struct {
 	HeaderDigest, DataDigest  bool // CRC32C
@@ -105,57 +74,57 @@ func truth(b bool) uint64 {
 // opKeys is the table of operational keys, never written.
 var opKeys = []opKey{
 	{
-		name: keyHeaderDigest, kind: kindDigest, digests: func(p *Params) []string { return p.HeaderDigest },
+		name: pdu.KeyHeaderDigest, kind: kindDigest, digests: func(p *Params) []string { return p.HeaderDigest },
 		set: func(n *Negotiated, v uint64) { n.HeaderDigest = v != 0 },
 	},
 	{
-		name: keyDataDigest, kind: kindDigest, digests: func(p *Params) []string { return p.DataDigest },
+		name: pdu.KeyDataDigest, kind: kindDigest, digests: func(p *Params) []string { return p.DataDigest },
 		set: func(n *Negotiated, v uint64) { n.DataDigest = v != 0 },
 	},
 	{
-		name: keyMaxConnections, kind: kindMin, low: 1, high: 65535, normal: true,
+		name: pdu.KeyMaxConnections, kind: kindMin, low: 1, high: 65535, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.MaxConnections) },
 		set:   func(n *Negotiated, v uint64) { n.MaxConnections = uint32(v) },
 	},
 	{
-		name: keyInitialR2T, kind: kindOr, normal: true, limit: func(p *Params) uint64 { return truth(p.InitialR2T) },
+		name: pdu.KeyInitialR2T, kind: kindOr, normal: true, limit: func(p *Params) uint64 { return truth(p.InitialR2T) },
 		set: func(n *Negotiated, v uint64) { n.InitialR2T = v != 0 },
 	},
 	{
-		name: keyImmediateData, kind: kindAnd, normal: true, limit: func(p *Params) uint64 { return truth(!p.NoImmediateData) },
+		name: pdu.KeyImmediateData, kind: kindAnd, normal: true, limit: func(p *Params) uint64 { return truth(!p.NoImmediateData) },
 		set: func(n *Negotiated, v uint64) { n.ImmediateData = v != 0 },
 	},
 	{
-		name: keyMaxRecvDataSegmentLength, kind: kindDeclare, low: 512, high: maxSegment,
+		name: pdu.KeyMaxRecvDataSegmentLength, kind: kindDeclare, low: 512, high: maxSegment,
 		set: func(n *Negotiated, v uint64) { n.MaxRecvDataSegmentLength = uint32(v) },
 	},
 	{
-		name: keyMaxBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
+		name: pdu.KeyMaxBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.MaxBurstLength) },
 		set:   func(n *Negotiated, v uint64) { n.MaxBurstLength = uint32(v) },
 	},
 	{
-		name: keyFirstBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
+		name: pdu.KeyFirstBurstLength, kind: kindMin, low: 512, high: maxSegment, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.FirstBurstLength) },
 		set:   func(n *Negotiated, v uint64) { n.FirstBurstLength = uint32(v) },
 	},
 	{
-		name: keyDefaultTime2Wait, kind: kindMax, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Wait) },
+		name: pdu.KeyDefaultTime2Wait, kind: kindMax, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Wait) },
 		set: func(n *Negotiated, v uint64) { n.DefaultTime2Wait = uint32(v) },
 	},
 	{
-		name: keyDefaultTime2Retain, kind: kindMin, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Retain) },
+		name: pdu.KeyDefaultTime2Retain, kind: kindMin, high: 3600, limit: func(p *Params) uint64 { return uint64(p.DefaultTime2Retain) },
 		set: func(n *Negotiated, v uint64) { n.DefaultTime2Retain = uint32(v) },
 	},
 	{
-		name: keyMaxOutstandingR2T, kind: kindMin, low: 1, high: 65535, normal: true,
+		name: pdu.KeyMaxOutstandingR2T, kind: kindMin, low: 1, high: 65535, normal: true,
 		limit: func(p *Params) uint64 { return uint64(p.MaxOutstandingR2T) },
 		set:   func(n *Negotiated, v uint64) { n.MaxOutstandingR2T = uint32(v) },
 	},
-	{name: keyDataPDUInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
-	{name: keyDataSequenceInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
+	{name: pdu.KeyDataPDUInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
+	{name: pdu.KeyDataSequenceInOrder, kind: kindOr, normal: true, limit: constant(1), set: ignore},
 	{
-		name: keyErrorRecoveryLevel, kind: kindMin, high: 2, limit: func(p *Params) uint64 { return uint64(p.ErrorRecoveryLevel) },
+		name: pdu.KeyErrorRecoveryLevel, kind: kindMin, high: 2, limit: func(p *Params) uint64 { return uint64(p.ErrorRecoveryLevel) },
 		set: func(n *Negotiated, v uint64) { n.ErrorRecoveryLevel = uint32(v) },
 	},
 }
@@ -183,7 +152,7 @@ func (k *opKey) negotiate(p *Params, offer string, discovery bool, n *Negotiated
 		}
 		for _, v := range list {
 			if slices.Contains(k.digests(p), v) {
-				k.set(n, truth(v == digestCRC32C))
+				k.set(n, truth(v == pdu.ValueCRC32C))
 				return v, true, ""
 			}
 		}

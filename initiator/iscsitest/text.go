@@ -72,9 +72,9 @@ func (c *Conn) textRequest(h *pdu.Header, p *pdu.TextRequest) error {
 // answerText answers one key of a text request.
 func (c *Conn) answerText(kv pdu.KeyValue) []pdu.KeyValue {
 	switch {
-	case kv.Key == keySendTargets:
+	case kv.Key == pdu.KeySendTargets:
 		return c.sendTargets(kv.Value)
-	case kv.Key == keyMaxRecvDataSegmentLength:
+	case kv.Key == pdu.KeyMaxRecvDataSegmentLength:
 		// The one operational key that may change here (13.12).
 		answer, ok, bad := findOpKey(kv.Key).negotiate(&c.srv.cfg.Params, kv.Value, c.discovery, &c.neg)
 		if bad != "" {
@@ -130,13 +130,13 @@ func (c *Conn) sendTargets(which string) []pdu.KeyValue {
 		case !t.allows(c.nexus.initiator):
 			continue
 		}
-		kvs = append(kvs, pdu.KeyValue{Key: keyTargetName, Value: name})
+		kvs = append(kvs, pdu.KeyValue{Key: pdu.KeyTargetName, Value: name})
 		portals := t.Portals
 		if portals == nil {
 			portals = c.portals(t.TPGT)
 		}
 		for _, p := range portals {
-			kvs = append(kvs, pdu.KeyValue{Key: keyTargetAddress, Value: p})
+			kvs = append(kvs, pdu.KeyValue{Key: pdu.KeyTargetAddress, Value: p})
 		}
 	}
 	return kvs
