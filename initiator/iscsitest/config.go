@@ -42,6 +42,9 @@ type Config struct {
 	// have it, and a session whose tasks were ended with their connection
 	// "some commands cleared by iSCSI protocol event".
 	UnitAttention bool
+	// AnnounceDrops has a session that loses one of several connections be told so
+	// on another one, by an asynchronous message of event 2 with its CID.
+	AnnounceDrops bool
 	// Logf, if not nil, is told of logins, ends of connections and
 	// violations.
 	Logf func(format string, args ...any)

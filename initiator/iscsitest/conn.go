@@ -62,7 +62,6 @@ type Conn struct {
 	neg       Negotiated
 	login     *login
 	joins     *Conn // the leading connection of the session that the login is to join
-	recovery  bool  // of two ways to log out of the connection, the one that keeps its tasks
 
 	tasks   map[uint32]*task  // writes waiting for data, by ITT
 	delayed map[uint32]*delay // requests held up by a handler, by ITT
@@ -207,7 +206,7 @@ func (c *Conn) process(h *pdu.Header, data []byte) error {
 	case phaseLogin:
 		return c.processLogin(h, data)
 	case phaseLogout, phaseClosed:
-		if c.phase == phaseLogout {
+		if c.phase == phaseLogout && h.Opcode() != pdu.OpDataOut { // which is no new request
 			c.violated(h.Opcode(), "request after logout (11.14)")
 		}
 		return errEnd
@@ -405,7 +404,6 @@ func (c *Conn) end() {
 	case was == phaseFull, was == phaseLogin && c.lead != c: // it has just joined
 		c.lost()
 	case was == phaseLogout:
-		c.cleanUp(c.recovery)
 		c.finishIfEmpty()
 	default:
 		c.finish()

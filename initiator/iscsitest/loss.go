@@ -28,6 +28,9 @@ func (c *Conn) lost() {
 		c.terminate()
 	}
 	c.cleanup = append(c.cleanup, c)
+	if c.srv.cfg.AnnounceDrops {
+		c.announce()
+	}
 	c.srv.logf("connection %d: lost CID %d of %q", c.id, c.cid, c.nexus.initiator)
 	c.later(func() {
 		if c.waits() {
@@ -35,6 +38,25 @@ func (c *Conn) lost() {
 			c.finishIfEmpty()
 		}
 	})
+}
+
+// announce tells the initiator on another connection that this one is dropped (RFC
+// 7143 section 11.9.1, event 2). c.mu is held.
+func (c *Conn) announce() {
+	i := slices.IndexFunc(c.conns, func(o *Conn) bool { return o.phase == phaseFull })
+	if i < 0 {
+		return
+	}
+	p := &pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c.cid, Parameter2: uint16(c.neg.DefaultTime2Wait)}
+	if c.isLevelTwo() {
+		p.Parameter3 = uint16(c.neg.DefaultTime2Retain) // else its tasks have been terminated
+	}
+	o := c.conns[i]
+	if err := o.send(p); err != nil {
+		o.close()
+	} else if err := o.flush(); err != nil {
+		o.close()
+	}
 }
 
 // waits reports whether the connection is lost and nobody has logged out of it. c.mu
@@ -73,13 +95,19 @@ func (c *Conn) byCID(cid uint16) *Conn {
 	return nil
 }
 
-// cleanUp completes the logout of c, explicit or not: nothing that came on it is
-// executed from here on, and what was not acknowledged is forgotten. For recovery
-// the tasks that were acknowledged wait for a new allegiance, else they are
-// terminated. c.mu is held.
+// cleanUp completes the logout of c, explicit or not, that does not come on c itself.
+// c.mu is held.
 func (c *Conn) cleanUp(recovery bool) {
 	c.close()
 	c.phase = phaseClosed
+	c.discard(recovery)
+}
+
+// discard ends the membership of c in its session: nothing that came on it is
+// executed from here on, and what was not acknowledged is forgotten. For recovery
+// the tasks that were acknowledged wait for a new allegiance, else they are
+// terminated. c.mu is held.
+func (c *Conn) discard(recovery bool) {
 	gone := func(o *Conn) bool { return o == c }
 	c.conns = slices.DeleteFunc(c.conns, gone)
 	c.cleanup = slices.DeleteFunc(c.cleanup, gone)
@@ -188,12 +216,9 @@ func (c *Conn) logout(h *pdu.Header, p *pdu.LogoutRequest) error {
 	case !recovery && len(c.conns) == 1 && len(c.cleanup) == 0 && len(c.orphans) == 0:
 		return c.leave(rsp)
 	}
-	if err := c.part(rsp); err != nil {
-		return err
-	}
-	// What the connection had is dealt with when it ends.
-	c.recovery = recovery
-	return nil
+	c.discard(recovery)
+	c.srv.logf("connection %d: %q logged out of CID %d, this one", c.id, c.nexus.initiator, c.cid)
+	return c.part(rsp)
 }
 
 // leave ends the session after the answer to a logout.

@@ -1,6 +1,8 @@
 package iscsitest_test
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 
 	"github.com/goiscsi/goiscsi/initiator/iscsitest"
@@ -118,4 +120,74 @@ func TestReassign(t *testing.T) {
 		}
 		wantViolation(t, srv, "is allegiant")
 	}
+}
+
+// A loss is announced on another connection where the target is told to do so, with
+// the times that hold.
+func TestAnnounceDrops(t *testing.T) {
+	for _, level := range []string{"0", "2"} {
+		srv, _ := newServer(t, func(c *iscsitest.Config) {
+			c.Params.MaxConnections, c.Params.ErrorRecoveryLevel, c.AnnounceDrops = 3, 2, true
+		})
+		c := login(t, srv, kv("MaxConnections", "3"), kv("ErrorRecoveryLevel", level), kv("DefaultTime2Wait", "5"), kv("DefaultTime2Retain", "9"))
+		c2, c3 := c.joinAs(srv, 1), c.joinAs(srv, 77)
+		want := pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: 77, Parameter2: 5}
+		if level == "2" {
+			want.Parameter3 = 9
+		}
+		c3.nc.Close()
+		m := expect[*pdu.AsyncMessage](c)
+		if m.Event != want.Event || m.Parameter1 != want.Parameter1 || m.Parameter2 != want.Parameter2 || m.Parameter3 != want.Parameter3 {
+			t.Errorf("level %s: %+v", level, m)
+		}
+		if r := c.logoutOf(c3, pdu.LogoutConnection); r.Response != pdu.LogoutSuccess {
+			t.Errorf("response %d", r.Response)
+		}
+		// One that was logged out of is no loss, and of the last one nobody can be told.
+		if r := c2.logoutOf(c2, pdu.LogoutConnection); r.Response != pdu.LogoutSuccess {
+			t.Errorf("response %d", r.Response)
+		}
+		c2.closed()
+		c.in(1, readCDB(0, 1), 512)
+		c.nc.Close()
+		noViolations(t, srv)
+	}
+}
+
+// A logout on the connection itself ends its tasks, and makes room for another one,
+// before the answer.
+func TestLogoutOnTheConnection(t *testing.T) {
+	srv, c, c2 := pair(t, "1")
+	p := pendingWrite(c, c2)
+	// end waits until the server is through with the connection made last.
+	end := func(c *client) func() {
+		conns := srv.Conns()
+		last := slices.MaxFunc(conns, func(a, b *iscsitest.Conn) int { return cmp.Compare(a.ID(), b.ID()) })
+		return func() { c.closed(); <-last.Done() }
+	}
+	end2 := end(c2)
+	if r := c2.logoutOf(c2, pdu.LogoutConnection); r.Response != pdu.LogoutSuccess {
+		t.Errorf("response %d", r.Response)
+	}
+	c3 := c.joinAs(srv, 2)
+	end3 := end(c3)
+	q := c.command(1, writeCDB(0, 0), 0)
+	c.send(q)
+	c.outcome(q).fails(t, 6, 0x47, 0x7f)
+	if r := c.logoutOf(c2, pdu.LogoutConnection); r.Response != pdu.LogoutCIDNotFound {
+		t.Errorf("response %d", r.Response)
+	}
+	// Data that were on their way are no new request; a command is.
+	c2.send(&pdu.DataOut{Final: true, LUN: p.LUN, InitiatorTaskTag: p.InitiatorTaskTag, TargetTransferTag: 1, ExpStatSN: c2.expStat, Data: pattern(1024, 1)})
+	end2()
+	noViolations(t, srv)
+	if r := c3.logoutOf(c3, pdu.LogoutConnection); r.Response != pdu.LogoutSuccess {
+		t.Errorf("response %d", r.Response)
+	}
+	c3.send(&pdu.NOPOut{Immediate: true, InitiatorTaskTag: c3.tag(), TargetTransferTag: pdu.ReservedTag, CmdSN: c.cmdSN, ExpStatSN: c3.expStat})
+	end3()
+	if s := srv.Sessions(); len(s) != 1 || len(s[0].CIDs) != 1 {
+		t.Errorf("%+v", s)
+	}
+	wantViolation(t, srv, "after logout")
 }

@@ -155,7 +155,7 @@ func (s *Server) Sessions() []SessionInfo {
 	var infos []SessionInfo
 	for _, c := range leads {
 		c.mu.Lock()
-		if c.phase != phaseLogin && c.phase != phaseLogout && !c.over {
+		if c.phase != phaseLogin && !c.over {
 			var cids []uint16
 			for _, o := range c.conns {
 				cids = append(cids, o.cid)
