@@ -38,26 +38,39 @@ func (c *conn) onAsync(h *pdu.Header) error {
 	case pdu.AsyncLogoutRequest, pdu.AsyncNegotiationRequest:
 		// A new login is a negotiation, too; the RFC allows a logout in
 		// answer to either.
+		s.mu.Lock()
 		s.requestLeave(c, time.Duration(m.Parameter3)*time.Second, m.Event.String())
+		s.mu.Unlock()
 	case pdu.AsyncConnectionDrop, pdu.AsyncSessionDrop:
-		dropped, drop := c, &dropError{
+		drop := &dropError{
 			session: m.Event == pdu.AsyncSessionDrop,
 			wait:    time.Duration(m.Parameter2) * time.Second,
 			retain:  time.Duration(m.Parameter3) * time.Second,
 			text:    fmt.Sprintf("the target announced a %s", m.Event),
 		}
-		if !drop.session {
-			dropped = c.group.byCID(m.Parameter1)
-		}
-		switch dropped {
-		case nil: // none of ours
-		case c:
+		if drop.session || m.Parameter1 == c.cid {
 			return drop
-		default:
-			dropped.fail(drop)
 		}
+		s.announced(c.group, m.Parameter1, drop)
 	}
 	return nil
+}
+
+// announced deals with the end of another connection than the one that the target
+// announces it on. It may be lost already, for the news of that is not slower: then
+// the times that the target gives still count.
+func (s *Session) announced(g *group, cid uint16, drop *dropError) {
+	s.mu.Lock()
+	c := g.byCID(cid)
+	s.mu.Unlock()
+	if c == nil {
+		s.log.Info("the target announced the end of a connection that there is not", "cid", cid)
+		return
+	}
+	if c.notice.CompareAndSwap(nil, drop) {
+		c.fail(drop)
+		g.look()
+	}
 }
 
 // onReject deals with a rejected PDU of ours (RFC 7143 section 11.17). What it
@@ -124,11 +137,8 @@ func (c *conn) commandRejected(itt uint32, rejected *RejectError, h *pdu.Header)
 		return nil
 	}
 	if rejected.Reason == pdu.RejectWaitingForLogout {
-		// The command waits for the next connection.
-		s.returned.pushBack(s.free(c, sl))
-		s.mu.Unlock()
-		s.requestLeave(c, 0, "reject: waiting for logout")
-		return nil
+		defer s.mu.Unlock()
+		return s.turnedAway(c, s.free(c, sl))
 	}
 	s.mu.Unlock()
 	c.finish(sl, outcome{err: notSent(rejected)}, h)

@@ -27,7 +27,19 @@ type conn struct {
 	cid    uint16
 	group  *group // the connections of the session, this one among them
 
-	keepalive keepalive // Session.mu protects it
+	// Session.mu protects these.
+	keepalive keepalive
+	leave     *leaveRequest // the target's wish that we log out of it, nil if it has none
+	busy      int           // tasks in slots, and exchanges, that keep to it
+	idle      chan struct{} // not nil: somebody waits until there is none; closed then
+
+	// parted: the Logout for it was sent, and nothing more may be (RFC 7143 section
+	// 11.14). Set with Session.mu held.
+	parted atomic.Bool
+	// notice is what the target has said of its end, on another connection or
+	// on this one; nil: nothing.
+	notice atomic.Pointer[dropError]
+
 	// What becomes of it when it is lost, the supervisor's. removed: the target keeps
 	// its tasks, which can be reassigned from reassignAt on.
 	removed    bool

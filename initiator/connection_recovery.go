@@ -1,7 +1,9 @@
 package initiator
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,16 +39,49 @@ func (s *Session) mend(g *group) error {
 // All are logged out of before tasks are reassigned: a task may have come to a
 // connection that was lost since.
 func (s *Session) nextStep(g *group) (c *conn, at time.Duration, step func(*group, *conn) error) {
-	i := max(slices.IndexFunc(g.lost, func(c *conn) bool { return !c.removed }), 0)
-	switch c = g.lost[i]; {
+	c = slices.MinFunc(g.lost, func(a, b *conn) int {
+		return cmp.Or(a.stage()-b.stage(), cmp.Compare(a.due(), b.due()))
+	})
+	switch {
+	case c.stage() == stageClosed:
+		return c, c.due(), s.takeBack
 	case len(g.conns()) == 0:
-		return c, c.lostAt + c.respite(), s.reinstate
+		return c, c.due(), s.reinstate
 	case c.removed:
-		return c, c.reassignAt, s.reassign
+		return c, c.due(), s.reassign
 	case c.keepsTasks():
-		return c, c.lostAt + c.respite(), s.removeLost
+		return c, c.due(), s.removeLost
 	}
-	return c, c.lostAt + c.respite(), s.closeLost
+	return c, c.due(), s.closeLost
+}
+
+// Stages of lost connections, those first that are seen to first.
+const (
+	stageClosed  = iota // the target has closed it
+	stageLost           // it is to be logged out of
+	stageRemoved        // its tasks are to be reassigned
+)
+
+// stage returns where a lost connection stands.
+func (c *conn) stage() int {
+	switch drop := c.drop(); {
+	case drop != nil && drop.closed:
+		return stageClosed
+	case c.removed:
+		return stageRemoved
+	}
+	return stageLost
+}
+
+// due returns when the next step for a lost connection is due.
+func (c *conn) due() time.Duration {
+	switch c.stage() {
+	case stageClosed:
+		return c.lostAt
+	case stageRemoved:
+		return c.reassignAt
+	}
+	return c.lostAt + c.respite()
 }
 
 // collect takes the connections that have failed out of use. The error is why the
@@ -58,53 +93,97 @@ func (s *Session) collect(g *group) error {
 		}
 		return nil // in the course of the logout
 	}
-	var dead []*conn
-	for _, c := range g.conns() {
-		if !c.hasFailed() {
-			continue
+	dead, left, err := s.lose(g)
+	for errors.Is(err, errStranded) {
+		for _, c := range g.conns() {
+			c.fail(withKind(ErrTransport, err))
 		}
-		if dead = append(dead, c); endsSession(c.err) {
-			return c.err
-		}
+		dead, left, err = s.lose(g)
 	}
-	if len(dead) == 0 {
-		return nil
+	if err != nil || len(dead) == 0 {
+		return err
 	}
-	left := len(g.conns()) - len(dead)
-	last := dead[len(dead)-1]
-	if left == 0 && !s.canReinstate(last) {
-		return last.err
-	}
-	s.mu.Lock()
-	for _, c := range dead {
-		g.lose(c) // so that nobody appends to it from here on
-		s.cut(c)
-		s.lastErr = c.err
-	}
-	if left == 0 {
-		s.suspend(g)
-	}
-	s.mu.Unlock()
 	for _, c := range dead {
 		c.wait()
+		if c.stage() == stageClosed {
+			g.notBefore = max(g.notBefore, c.lostAt+c.drop().wait)
+		}
 	}
 	g.pause = s.flapping(dead)
 	if left == 0 {
+		last := dead[len(dead)-1]
 		s.log.Warn("connection lost, to be recovered within the session", "portal", last.portal.Address(), "err", last.err)
 		s.emit(Event{Type: EventDisconnected, Portal: last.portal, Err: last.err})
 		return nil
 	}
 	for _, c := range dead {
-		s.log.Warn("one of several connections is lost", "cid", c.cid, "err", c.err, "left", left)
+		if c.stage() == stageClosed {
+			s.log.Info("one of several connections was logged out of", "cid", c.cid, "why", c.err, "left", left)
+		} else {
+			s.log.Warn("one of several connections is lost", "cid", c.cid, "err", c.err, "left", left)
+		}
 		s.emit(Event{Type: EventConnectionLost, Portal: c.portal, Err: c.err, Connections: left})
 	}
 	return nil
 }
 
+// errStranded: no connection is left but such as were about to be left, and they
+// cannot stand in for the others.
+var errStranded = errors.New("no other connection is left")
+
+// lose takes the connections that have failed out of the live ones, and returns
+// them and how many are left. The error is why the session cannot go on.
+func (s *Session) lose(g *group) (dead []*conn, left int, err error) {
+	parted := 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range g.conns() {
+		switch {
+		case c.hasFailed():
+			if dead = append(dead, c); endsSession(c.err) {
+				return nil, 0, c.err
+			}
+		case c.parted.Load():
+			parted++
+		default:
+			left++
+		}
+	}
+	switch {
+	case len(dead) == 0:
+		return nil, left, nil
+	case left == 0 && parted > 0:
+		return nil, 0, errStranded
+	case left == 0 && !slices.ContainsFunc(dead, s.canReinstate):
+		return nil, 0, dead[0].err
+	}
+	for _, c := range dead {
+		g.lose(c) // so that nobody appends to it from here on
+		s.cut(c)
+		s.lastErr = c.err
+	}
+	switch {
+	case left == 0:
+		s.suspend(g)
+	case !g.spare():
+		s.wakeLeave() // the target has asked all that are left to leave
+	}
+	return dead, left + parted, nil
+}
+
+// drop returns what the target has said of the end of a connection that has failed,
+// nil if nothing.
+func (c *conn) drop() *dropError {
+	if drop, ok := c.err.(*dropError); ok { //nolint:errorlint // it is never wrapped
+		return drop
+	}
+	return c.notice.Load()
+}
+
 // respite is how long to wait after the loss of a connection before the target is
 // asked to do anything about it (RFC 7143 section 7.5).
 func (c *conn) respite() time.Duration {
-	if drop, ok := c.err.(*dropError); ok { //nolint:errorlint // it is never wrapped
+	if drop := c.drop(); drop != nil {
 		return drop.wait
 	}
 	return c.params.DefaultTime2Wait
@@ -116,7 +195,7 @@ func (c *conn) retention() time.Duration {
 	if c.params.ErrorRecoveryLevel < 2 {
 		return 0
 	}
-	if drop, ok := c.err.(*dropError); ok { //nolint:errorlint // as above
+	if drop := c.drop(); drop != nil {
 		return drop.retain
 	}
 	return c.params.DefaultTime2Retain
@@ -159,9 +238,9 @@ func (s *Session) closeLost(g *group, c *conn) error {
 	return c.notLoggedOut(resp)
 }
 
-// notLoggedOut is the error of a Logout for a lost connection that has failed.
+// notLoggedOut is the error of a Logout for a connection that has failed.
 func (c *conn) notLoggedOut(r *pdu.LogoutResponse) error {
-	return withKind(ErrTransport, fmt.Errorf("logout of lost connection %d: response %d", c.cid, r.Response))
+	return withKind(ErrTransport, fmt.Errorf("logout of connection %d: response %d", c.cid, r.Response))
 }
 
 // logoutLost sends a Logout for the lost connection c on another one.
@@ -235,6 +314,9 @@ const maxHoles = 2 * MaxCmdsMax
 // that the target does not have and that no task has. A target that counts what it
 // got and dropped as received ignores it. The caller holds mu and has g flushed.
 func (s *Session) fill(g *group) error {
+	if g.lead() == nil {
+		return nil // who reinstates a connection does it
+	}
 	w := &s.win
 	if w.next-w.expCmd > maxHoles {
 		return protocolErrorf("ExpCmdSN %d though commands up to %d were answered", w.expCmd, w.next-1)

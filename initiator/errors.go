@@ -295,9 +295,10 @@ func (e *gapError) Error() string {
 }
 
 // A dropError is the end of a connection, or of a session, that the target
-// announced.
+// announced or asked for.
 type dropError struct {
 	session bool          // of all connections
+	closed  bool          // the target has closed it, and ended its tasks: it was logged out of
 	wait    time.Duration // before recovery is attempted
 	retain  time.Duration // for how long after that the target keeps tasks
 	text    string

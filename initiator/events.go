@@ -39,11 +39,12 @@ const (
 	// and Logout.
 	EventClosed
 
-	// EventConnectionLost: one of several connections was lost, Err says why; the
-	// session goes on with the others, of which there are Connections.
+	// EventConnectionLost: one of several connections was lost, or left as the target
+	// asked for it, Err says why; the session goes on with the others, of which there
+	// are Connections.
 	EventConnectionLost
 
-	// EventConnectionAdded: a connection was made in the place of a lost one;
+	// EventConnectionAdded: a connection was made in the place of such a one;
 	// there are Connections now.
 	EventConnectionAdded
 )

@@ -31,7 +31,14 @@ type answer struct {
 func (s *Session) open(c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU)) *exchange {
 	x := &exchange{tag: s.mgmtTag(), conn: c, want: want, handle: handle, done: make(chan answer, 1)}
 	s.exchanges[x.tag] = x
+	c.busy++
 	return x
+}
+
+// remove takes an exchange out of the table. The caller holds Session.mu.
+func (s *Session) remove(x *exchange) {
+	delete(s.exchanges, x.tag)
+	x.conn.relieve()
 }
 
 // mgmtTag returns a task tag for a management request. The caller holds
@@ -49,9 +56,9 @@ func (s *Session) mgmtTag() uint32 {
 // cut answers the exchanges of a connection that has failed. The caller holds
 // Session.mu.
 func (s *Session) cut(c *conn) {
-	for tag, x := range s.exchanges {
+	for _, x := range s.exchanges {
 		if x.conn == c {
-			delete(s.exchanges, tag)
+			s.remove(x)
 			x.done <- answer{err: transportError(c.err)}
 		}
 	}
@@ -62,7 +69,7 @@ func (s *Session) forget(x *exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.exchanges[x.tag] == x {
-		delete(s.exchanges, x.tag)
+		s.remove(x)
 	}
 }
 
@@ -71,7 +78,9 @@ func (s *Session) take(tag uint32) *exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.exchanges[tag]
-	delete(s.exchanges, tag)
+	if x != nil {
+		s.remove(x)
+	}
 	return x
 }
 
@@ -91,14 +100,34 @@ func (s *Session) request(ctx context.Context, c *conn, want pdu.Opcode, handle 
 	if c == nil {
 		c = s.group.lead()
 	}
-	x := s.open(c, want, handle)
-	err := c.q.post(build(c, x.tag, s.win.next))
+	if c.parted.Load() {
+		s.mu.Unlock()
+		return nil, c.awaitEnd(ctx)
+	}
+	x, err := s.ask(c, want, handle, build)
 	s.mu.Unlock()
 	if err != nil {
-		s.forget(x)
 		return nil, err
 	}
 	c.flush()
+	return s.await(ctx, x)
+}
+
+// ask sends a management request on a live connection. The caller holds mu and has
+// c flushed.
+func (s *Session) ask(c *conn, want pdu.Opcode, handle func(*conn, pdu.PDU), build builder) (*exchange, error) {
+	x := s.open(c, want, handle)
+	if err := c.q.post(build(c, x.tag, s.win.next)); err != nil {
+		s.remove(x)
+		return nil, err
+	}
+	return x, nil
+}
+
+// await waits for the answer of an exchange, the end of the context or that of the
+// connection.
+func (s *Session) await(ctx context.Context, x *exchange) (pdu.PDU, error) {
+	c := x.conn
 	select {
 	case a := <-x.done:
 		return a.p, a.err

@@ -16,10 +16,10 @@ import (
 type group struct {
 	portal Portal // where the leading connection went, and where further ones go
 
-	// live are the connections that commands go to. The list is replaced as a
-	// whole, with Session.mu held, so that sending needs no lock to look at it.
-	live atomic.Pointer[[]*conn]
-	turn int // where the last command went; Session.mu protects it
+	// members are the live connections. They are replaced as a whole, with
+	// Session.mu held, so that sending needs no lock to look at them.
+	members atomic.Pointer[members]
+	turn    int // where the last command went; Session.mu protects it
 
 	// hurt tells the supervisor that a connection has failed. Capacity 1.
 	hurt chan struct{}
@@ -37,21 +37,43 @@ type group struct {
 	fillers map[uint32]*conn
 
 	// The supervisor's.
-	want    int           // how many connections there were after the login
-	lastCID uint16        // given last
-	pause   time.Duration // before a connection is made in the place of a lost one
+	want      int           // how many connections there were after the login
+	lastCID   uint16        // given last
+	pause     time.Duration // before a connection is made in the place of a lost one
+	notBefore time.Duration // nor is it made before that, on the session's clock: the target's wish
+}
+
+// members are the live connections of a group. They do not change.
+type members struct {
+	live   []*conn // the one that leads first
+	takers []*conn // those that commands go to: whom the target has not asked to leave, if there are such
 }
 
 func newGroup(lead *conn) *group {
 	g := &group{portal: lead.portal, hurt: make(chan struct{}, 1), fillers: make(map[uint32]*conn), want: 1}
 	lead.group = g
-	g.live.Store(&[]*conn{lead})
+	g.set([]*conn{lead})
 	return g
 }
 
 // conns returns the live connections, the one that leads first. The caller does
 // not change the list.
-func (g *group) conns() []*conn { return *g.live.Load() }
+func (g *group) conns() []*conn { return g.members.Load().live }
+
+// set makes these the live connections, or finds out anew which of them commands
+// go to. The caller holds Session.mu, or nobody else knows the group yet.
+func (g *group) set(live []*conn) {
+	m := &members{live: live}
+	for _, c := range live {
+		if c.leave == nil {
+			m.takers = append(m.takers, c)
+		}
+	}
+	if len(m.takers) == 0 {
+		m.takers = slices.DeleteFunc(slices.Clone(live), func(c *conn) bool { return c.parted.Load() })
+	}
+	g.members.Store(m)
+}
 
 // isLeaving reports whether the logout of the session was sent, so that no request
 // may follow it on any connection. The caller holds Session.mu if it is about to send
@@ -60,8 +82,8 @@ func (g *group) isLeaving() bool { return g.leaving.Load() != nil }
 
 // lead returns the connection for what any could do, nil if none is live.
 func (g *group) lead() *conn {
-	if conns := g.conns(); len(conns) > 0 {
-		return conns[0]
+	if takers := g.members.Load().takers; len(takers) > 0 {
+		return takers[0]
 	}
 	return nil
 }
@@ -79,22 +101,20 @@ func (g *group) all() []*conn {
 // nobody else knows the group yet.
 func (g *group) add(c *conn) {
 	c.group = g
-	list := append(slices.Clone(g.conns()), c)
-	g.live.Store(&list)
+	g.set(append(slices.Clone(g.conns()), c))
 }
 
 // lose makes a live connection one of the lost ones. The caller holds
 // Session.mu.
 func (g *group) lose(c *conn) {
-	list := slices.DeleteFunc(slices.Clone(g.conns()), func(p *conn) bool { return p == c })
-	g.live.Store(&list)
+	g.set(slices.DeleteFunc(slices.Clone(g.conns()), func(p *conn) bool { return p == c }))
 	g.lost = append(g.lost, c)
 }
 
-// byCID returns the live connection with a connection identifier, nil if there
-// is none.
+// byCID returns the connection with a connection identifier, live or lost, nil if
+// there is none. The caller holds Session.mu.
 func (g *group) byCID(cid uint16) *conn {
-	for _, c := range g.conns() {
+	for _, c := range g.all() {
 		if c.cid == cid {
 			return c
 		}
@@ -115,16 +135,16 @@ func (g *group) nextCID() uint16 {
 
 // pick returns the connection for the next command: they take turns. The command
 // keeps to it (RFC 7143 section 4.2.5.1, connection allegiance). The caller holds
-// mu; there is a live connection.
+// mu; there is a live connection that takes it.
 func (g *group) pick() *conn {
-	conns := g.conns()
-	if len(conns) == 1 {
-		return conns[0]
+	takers := g.members.Load().takers
+	if len(takers) == 1 {
+		return takers[0]
 	}
-	if g.turn++; g.turn >= len(conns) {
+	if g.turn++; g.turn >= len(takers) {
 		g.turn = 0
 	}
-	return conns[g.turn]
+	return takers[g.turn]
 }
 
 // flush sends what was appended, on whichever connection of the session. It does
@@ -148,6 +168,11 @@ func (g *group) failed(err error) {
 	if endsSession(err) {
 		g.fail(err)
 	}
+	g.look()
+}
+
+// look has the supervisor look after the connections.
+func (g *group) look() {
 	select {
 	case g.hurt <- struct{}{}:
 	default:

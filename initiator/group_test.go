@@ -227,27 +227,6 @@ func TestSeveralConnectionsPingAndLogout(t *testing.T) {
 	}
 }
 
-// The target may ask for a logout on any connection.
-func TestAsyncLogoutOfSeveralConnections(t *testing.T) {
-	events := make(eventLog, 64)
-	r, s := groupRig(t, 3, func(c *initiator.Config) { c.OnEvent = events.add })
-	for _, c := range r.srv.Conns() {
-		if c.ID() == 2 {
-			if err := c.Send(&pdu.AsyncMessage{LUN: 0, Event: pdu.AsyncLogoutRequest, Parameter3: 5}, false); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	events.await(t, initiator.EventRecovered)
-	if i := s.Info(); i.Connections != 3 {
-		t.Errorf("%d connections", i.Connections)
-	}
-	if n := r.srv.Received(pdu.OpLogoutRequest); n != 1 {
-		t.Errorf("%d logout requests", n)
-	}
-	shuffle(t, s, 3, 8192)
-}
-
 // A volume works over several connections, losses included.
 func TestVolumeOverSeveralConnections(t *testing.T) {
 	r, s := groupRig(t, 3, nil)

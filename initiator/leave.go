@@ -7,69 +7,91 @@ import (
 	"github.com/goiscsi/goiscsi/pdu"
 )
 
-// A leaveRequest is the target's wish that we log out and in again.
+// A leaveRequest is the target's wish that we log out of a connection.
 type leaveRequest struct {
-	c      *conn
-	within time.Duration // the time we were given
-	why    string
-
-	// answered: the target has let us go and said how long to wait before we
-	// log in again. The supervisor's.
-	answered bool
-	wait     time.Duration
+	until time.Duration // for what is in flight, on the session's clock
+	why   string
+	begun bool // its departure is under way; Session.mu protects it
 }
 
-// requestLeave has the supervisor log out of a connection and in again. It is
-// called by the receiver.
+// requestLeave has the supervisor log out of a connection: nothing new is sent there
+// if there is another one. The caller holds mu and is the receiver.
 func (s *Session) requestLeave(c *conn, within time.Duration, why string) {
-	s.mu.Lock()
-	if s.leaving == nil || s.leaving.c.group != c.group {
-		s.leaving = &leaveRequest{c: c, within: within, why: why}
+	if c.leave == nil {
+		// What is in flight gets half of the time that we were given.
+		c.leave = &leaveRequest{until: s.now() + within/2, why: why}
+		c.group.set(c.group.conns())
 	}
-	s.mu.Unlock()
+	s.wakeLeave()
+}
+
+// wakeLeave has the supervisor look at what the target has asked for.
+func (s *Session) wakeLeave() {
 	select {
 	case s.leave <- struct{}{}:
 	default:
 	}
 }
 
-// takeLeave logs out of the session because the target wants it: nothing new is
-// sent, what is in flight gets half of the time granted to finish, then comes the
-// Logout. Recovery is to follow, for the error that it returns; nil if there was no
-// reason to leave. The supervisor's.
+// takeLeave does what the target has asked for: it logs out of the connections that
+// the target named while there are others (depart.go), or of the session. In that
+// case recovery is to follow, for the error that it returns. The supervisor's.
 func (s *Session) takeLeave(g *group) error {
 	s.mu.Lock()
-	l := s.leaving
-	if l == nil || l.c.group != g || s.state != StateLoggedIn {
+	if s.group != g || s.state != StateLoggedIn {
 		s.mu.Unlock()
-		return nil // of an earlier login, or we are leaving for good
+		return nil // we are leaving for good, or what was asked for has come about
 	}
-	if l.c.hasFailed() {
+	if g.spare() {
+		s.beginDepartures(g)
+		s.mu.Unlock()
+		return nil
+	}
+	var c *conn // whose time is over first
+	conns := g.members.Load().takers
+	for _, o := range conns {
+		if o.leave != nil && !o.hasFailed() && (c == nil || o.leave.until < c.leave.until) {
+			c = o
+		}
+	}
+	if c == nil {
 		// What the target wanted has come about. Whoever else wants it says so.
-		s.leaving = nil
 		s.mu.Unlock()
 		return nil
 	}
 	s.hold = true
 	s.connState = ConnLogoutRequested
-	drained := s.awaitDrained()
+	idle := make([]<-chan struct{}, len(conns))
+	for i, o := range conns {
+		idle[i] = o.awaitIdle()
+	}
 	s.mu.Unlock()
 
-	ctx, cancel := withTimeout(s.ctx, l.within/2)
-	waitDrained(ctx, l.c.failed, drained)
+	ctx, cancel := withTimeout(s.ctx, c.leave.until-s.now())
+	for i, o := range conns { // not for tasks of lost ones
+		waitDrained(ctx, o.failed, idle[i])
+	}
 	cancel()
 
 	ctx, cancel = withTimeout(s.ctx, s.cfg.Timeouts.Logout)
 	defer cancel()
-	wait, err := s.sendLogout(ctx, l.c)
-	l.answered, l.wait = err == nil, wait
-	// The target may have closed the connection already.
-	l.c.fail(&dropError{session: true, wait: l.c.params.DefaultTime2Wait, text: "the target asked for it: " + l.why})
-	return l.c.err
+	wait, err := s.sendLogout(ctx, c)
+	drop := &dropError{session: true, wait: c.params.DefaultTime2Wait, text: askedFor(c.leave)}
+	if err == nil {
+		// The target has let us go, and said for how long.
+		drop.wait = wait
+	}
+	if c.fail(drop); err != nil {
+		return c.err
+	}
+	return drop
 }
 
+// askedFor is the text of the end of a connection that the target asked for.
+func askedFor(l *leaveRequest) string { return "the target asked for it: " + l.why }
+
 // awaitDrained returns a channel that is closed when no task is in flight nor,
-// unless the session is on hold, queued. The caller holds mu.
+// unless the session is on hold, queued. The caller, who ends the session, holds mu.
 func (s *Session) awaitDrained() <-chan struct{} {
 	if s.drained == nil {
 		s.drained = make(chan struct{})

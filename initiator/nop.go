@@ -74,7 +74,7 @@ func (c *conn) pong(p *pdu.NOPIn) error {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.group.isLeaving() {
+	if c.group.isLeaving() || c.parted.Load() {
 		return nil
 	}
 	q := &c.q

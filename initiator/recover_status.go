@@ -157,6 +157,9 @@ func (c *conn) askResponses(from, n uint32) error {
 // snack sends a SNACK. A target that has them sent without reading what we say is
 // cut off.
 func (c *conn) snack(p *pdu.SNACK) error {
+	if c.parted.Load() {
+		return nil
+	}
 	c.rx.snack++
 	p.ExpStatSN = c.expStatSN.Load()
 	q := &c.q

@@ -67,11 +67,11 @@ func (c *conn) find(itt uint32) (*slot, error) {
 	return s, nil
 }
 
-// slotOf is find with the lock. It also tells whether the task is being aborted.
+// slotOf is find with the lock. It also tells whether the task is being ended.
 func (c *conn) slotOf(itt uint32) (sl *slot, aborting bool, err error) {
 	c.s.mu.Lock()
 	sl, err = c.find(itt)
-	aborting = sl != nil && sl.aborting
+	aborting = sl != nil && (sl.aborting || c.parted.Load())
 	c.s.mu.Unlock()
 	if sl != nil && c.recovers() && sl.recovery == nil {
 		sl.recovery = new(recovery)
@@ -308,7 +308,7 @@ func (c *conn) onR2T(h *pdu.Header) error {
 		return c.violate(sl, protocolErrorf("R2T for %d bytes at %d of %d, at most %d", n, from, len(t.DataOut), c.params.MaxBurstLength))
 	}
 	if aborting {
-		return nil // FastAbort: the target gets no more data for the task
+		return nil // FastAbort, or the connection is left: the target gets no more data for the task
 	}
 	batch, err := c.sendData(sl.itt, r.LUN, r.TargetTransferTag, t.DataOut, int(from), int(from+n))
 	if err != nil {

@@ -42,7 +42,7 @@ func (r *refill) plan() {
 	if r.attempts == 0 {
 		r.since, r.connectTimeout = r.s.now(), firstConnectTimeout
 	}
-	r.due = time.After(r.g.pause)
+	r.due = time.After(max(r.g.pause, r.g.notBefore-r.s.now()))
 }
 
 // begin starts an attempt.

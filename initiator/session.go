@@ -30,7 +30,7 @@ type Session struct {
 	live atomic.Pointer[group] // group, for Kick
 	tap  *tap                  // for Trace
 
-	leave     chan struct{} // capacity 1: leaving was set
+	leave     chan struct{} // capacity 1: the target has asked for a logout
 	watchWake chan struct{} // capacity 1: the watcher should look at nextWake
 
 	// events serialises the calls of heard: Config.OnEvent and those of Watch.
@@ -54,7 +54,6 @@ type Session struct {
 	failer    chan struct{} // not nil: the failer runs; closed when it ends
 	exchanges map[uint32]*exchange
 	mgmtGen   uint32
-	leaving   *leaveRequest
 	drained   chan struct{} // not nil: somebody waits until no task is left; closed then
 	handling  bool          // the error handler runs
 	stats     Stats

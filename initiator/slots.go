@@ -97,6 +97,9 @@ func (t *slotTable) alloc(task *Task) *slot {
 // release frees a slot and returns its task.
 func (t *slotTable) release(s *slot) *Task {
 	task := s.task
+	if s.conn != nil {
+		s.conn.relieve()
+	}
 	s.state, s.task, s.conn = slotFree, nil, nil
 	t.free = append(t.free, s.index)
 	return task

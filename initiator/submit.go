@@ -92,6 +92,7 @@ func (s *Session) dispatch(g *group) {
 func (s *Session) issue(c *conn, t *Task) {
 	sl := s.slots.alloc(t)
 	sl.conn, sl.cmdSN = c, s.win.take()
+	c.busy++
 	s.transmit(c, sl)
 }
 

@@ -190,11 +190,7 @@ func (s *Session) disconnected(g *group, err error) (wait time.Duration, again b
 	}
 	var finished, back taskList
 	s.mu.Lock()
-	if l := s.leaving; l != nil && l.c.group == g && l.answered {
-		wait = l.wait
-	}
 	wait = max(wait, s.flapping(conns))
-	s.leaving = nil
 	suspended := s.suspended != nil // since its last connection was lost
 	s.group, s.suspended = nil, nil
 	s.live.Store(nil)
@@ -202,8 +198,8 @@ func (s *Session) disconnected(g *group, err error) (wait time.Duration, again b
 		s.octets.add(c)
 	}
 	ending := s.state == StateLoggingOut || s.ctx.Err() != nil
-	for tag, x := range s.exchanges {
-		delete(s.exchanges, tag)
+	for _, x := range s.exchanges {
+		s.remove(x)
 		x.done <- answer{err: transportError(err)}
 	}
 	for _, sl := range s.inFlight() {

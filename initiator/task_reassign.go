@@ -13,14 +13,10 @@ import (
 // another one (RFC 7143 sections 7.1.4.3 and 7.2.2).
 
 // canReinstate reports whether a login can take the place of the last connection
-// and keep its tasks.
+// and keep its tasks. The caller holds mu.
 func (s *Session) canReinstate(c *conn) bool {
-	if limit := s.cfg.Timeouts.Replacement; !c.keepsTasks() || limit >= 0 && limit <= Immediately {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state == StateLoggedIn
+	limit := s.cfg.Timeouts.Replacement
+	return c.keepsTasks() && (limit < 0 || limit > Immediately) && s.state == StateLoggedIn
 }
 
 // suspend notes that the session has no connection at the moment. The caller holds
@@ -168,7 +164,9 @@ func (s *Session) resend(g *group, c *conn) (finished taskList) {
 // moveTo gives a task to another connection, of whose batches it has none yet. The
 // caller holds Session.mu.
 func (sl *slot) moveTo(c *conn) {
+	sl.conn.relieve()
 	sl.conn = c
+	c.busy++
 	sl.cmdBatch, sl.dataBatch, sl.r2tBatch, sl.r2tCount = 0, 0, 0, 0
 	if sl.recovery != nil {
 		*sl.recovery = recovery{}

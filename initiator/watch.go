@@ -75,6 +75,9 @@ func (s *Session) tick() time.Duration {
 	if g != nil {
 		next = min(next, s.checkDeadlines(now))
 		for _, c := range g.conns() {
+			if c.parted.Load() {
+				continue // it ends with the answer to its Logout
+			}
 			at, err := s.keepAlive(c, now)
 			next = min(next, at)
 			if err != nil {

@@ -64,23 +64,29 @@ func TestFFP_14_1_AsyncLogoutRequest(t *testing.T) {
 	})
 }
 
-// With several connections the session is logged out, on the connection that the
-// target asked for it on, and begins anew with all of them.
+// With several connections the one that the target has asked for it on is logged out
+// of, on itself and for the reason "close the connection", when the commands in flight
+// there are finished; new ones go to the others. Then it comes back.
 func TestFFP_14_2_AsyncLogoutRequestOfOneOfTwo(t *testing.T) {
 	s, c, c2 := two(t, nil)
-	c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 10})
-	if req := c2.logout(); req.Reason != pdu.LogoutSession {
-		t.Errorf("reason %d", req.Reason)
+	before := start(t, s, noData())
+	cmd := c2.command()
+	c.expCmdSN = c2.expCmdSN
+	c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 600}, &pdu.NOPIn{InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: 1})
+	expect[*pdu.NOPOut](c2)
+	c.alive(s)
+	c.alive(s)
+	c2.expCmdSN = c.expCmdSN
+	c2.respond(cmd)
+	before.succeeds()
+	req := c2.removed(c2, pdu.LogoutConnection)
+	c.alive(s)
+	c2.send(&pdu.LogoutResponse{InitiatorTaskTag: req.InitiatorTaskTag})
+	c2.ended()
+	c.comesBack(c2)
+	if n := s.Info().Recoveries; n != 0 {
+		t.Errorf("%d recoveries", n)
 	}
-	c.ended()
-	again := c.st.accept()
-	again.logIn()
-	again2 := c.st.accept()
-	again2.logIn()
-	if again.first.TSIH != 0 || again2.first.TSIH != again.tsih {
-		t.Errorf("TSIH %#x and %#x", again.first.TSIH, again2.first.TSIH)
-	}
-	again2.alive(s)
 }
 
 // The logout comes within the time granted, whatever is in flight.
@@ -118,6 +124,78 @@ func TestFFP_14_4_LogoutTime2Wait(t *testing.T) {
 			t.Errorf("waited %v, want 9s", waited)
 		}
 	})
+}
+
+// With several connections that all are asked for, the session is logged out of, and
+// begins anew with as many.
+func TestFFP_14_5_AsyncLogoutRequestOfBothOfTwo(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	r2 := start(t, s, replayed(noData()))
+	c2.command()
+	c.expCmdSN = c2.expCmdSN
+	r := start(t, s, noData())
+	c.command()
+	c2.expCmdSN = c.expCmdSN
+	c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 600}, &pdu.NOPIn{InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: 1})
+	expect[*pdu.NOPOut](c2)
+	c.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 0})
+	if req := c.logout(); req.Reason != pdu.LogoutSession {
+		t.Errorf("reason %d", req.Reason)
+	}
+	c2.ended()
+	r.fails(initiator.ErrInterrupted)
+	again := c.st.accept()
+	again.logIn()
+	again2 := c.st.accept()
+	again2.logIn()
+	if again.first.TSIH != 0 || again2.first.TSIH != again.tsih {
+		t.Errorf("TSIH %#x and %#x", again.first.TSIH, again2.first.TSIH)
+	}
+	again2.respond(again2.command())
+	r2.succeeds()
+}
+
+// What is still in flight when half of the time is over is ended with the connection:
+// what may be is sent again, on another one.
+func TestFFP_14_6_AsyncLogoutRequestOfOneWithStuckTasks(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	again := start(t, s, replayed(noData()))
+	c2.command()
+	c.expCmdSN = c2.expCmdSN
+	c.alive(s)
+	c2.expCmdSN = c.expCmdSN
+	lost := start(t, s, noData())
+	c2.command()
+	c.expCmdSN = c2.expCmdSN
+	c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 0})
+	req := c2.removed(c2, pdu.LogoutConnection)
+	c.quiet(s) // nothing is sent again before the answer
+	c2.send(&pdu.LogoutResponse{InitiatorTaskTag: req.InitiatorTaskTag})
+	c2.ended()
+	lost.fails(initiator.ErrInterrupted)
+	c.respond(c.command())
+	again.succeeds()
+	c.comesBack(c2)
+}
+
+// A connection of which no Logout comes to an end is logged out of on another one.
+func TestFFP_14_7_RefusedLogoutOfOneOfTwo(t *testing.T) {
+	for _, response := range []uint8{pdu.LogoutCIDNotFound, pdu.LogoutRecoveryNotSupported, pdu.LogoutCleanupFailed, 200} {
+		s, c, c2 := two(t, nil)
+		for range 3 {
+			c.quiet(s) // the station has one idea of StatSN for both
+		}
+		c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 10})
+		req := c2.removed(c2, pdu.LogoutConnection)
+		c2.send(&pdu.LogoutResponse{InitiatorTaskTag: req.InitiatorTaskTag, Response: response})
+		c2.ended()
+		req = c.removed(c2, pdu.LogoutConnection)
+		c.send(&pdu.LogoutResponse{InitiatorTaskTag: req.InitiatorTaskTag})
+		c.comesBack(c2)
+		if n := s.Info().Recoveries; n != 0 {
+			t.Errorf("response %d: %d recoveries", response, n)
+		}
+	}
 }
 
 // Event 0 carries sense data of a logical unit to the owner of the session.
@@ -167,6 +245,25 @@ func TestFFP_28_4_AsyncDropOfAnotherConnection(t *testing.T) {
 	s, c := operational(t, nil)
 	c.send(&pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c.first.CID + 1})
 	c.alive(s)
+}
+
+// The end of a connection may be announced on another one: it counts at once, whether
+// or not it can be seen.
+func TestFFP_28_7_AsyncConnectionDropOnAnotherConnection(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	r := start(t, s, replayed(noData()))
+	c2.command()
+	c.expCmdSN = c2.expCmdSN
+	c.send(&pdu.AsyncMessage{Event: pdu.AsyncConnectionDrop, Parameter1: c2.first.CID})
+	c2.ended()
+	req := c.removed(c2, pdu.LogoutConnection)
+	c.send(&pdu.LogoutResponse{InitiatorTaskTag: req.InitiatorTaskTag})
+	c.respond(c.command())
+	r.succeeds()
+	c.comesBack(c2)
+	if n := s.Info().Recoveries; n != 0 {
+		t.Errorf("%d recoveries", n)
+	}
 }
 
 // Event 4 asks for a negotiation; a logout, and the login that follows, is an

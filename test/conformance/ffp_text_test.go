@@ -214,6 +214,37 @@ func TestFFP_23_4_RejectWaitingForLogout(t *testing.T) {
 	r.succeeds()
 }
 
+// With several connections the command goes to another one; its number, which the
+// target has not got (RFC 7143 section 7.3), is taken by a NOP-Out.
+func TestFFP_23_7_RejectWaitingForLogoutOfOneOfTwo(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	r := start(t, s, noData())
+	cmd := c2.command()
+	next := c2.expCmdSN
+	c2.expCmdSN, c.expCmdSN = cmd.CmdSN, cmd.CmdSN
+	h, err := cmd.AppendHeader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c2.send(&pdu.Reject{Reason: pdu.RejectWaitingForLogout, Data: h})
+	nop := expect[*pdu.NOPOut](c)
+	if nop.Immediate || nop.CmdSN != cmd.CmdSN {
+		t.Errorf("%+v", nop)
+	}
+	again := c.command()
+	if again.CDB != cmd.CDB || again.CmdSN != next {
+		t.Errorf("%+v\nin place of\n%+v", again, cmd)
+	}
+	c.pong(nop)
+	c.respond(again)
+	r.succeeds()
+	c2.expCmdSN = c.expCmdSN
+	req := c2.removed(c2, pdu.LogoutConnection)
+	c2.send(&pdu.LogoutResponse{InitiatorTaskTag: req.InitiatorTaskTag})
+	c2.ended()
+	c.comesBack(c2)
+}
+
 // A Reject that does not say of what is a violation.
 func TestFFP_23_5_RejectWithoutHeader(t *testing.T) {
 	for _, n := range []int{0, 4, 47} {
