@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,5 +236,34 @@ func TestAnnouncedWaitConcernsOneConnection(t *testing.T) {
 		if i := s.Info(); i.Connections != 3 {
 			t.Errorf("%d connections", i.Connections)
 		}
+	})
+}
+
+// A command that the target seems to wait for is not sent again, nor thought not to
+// have been sent, when its connection is lost (error recovery level 1).
+func TestLostCommandOfALostConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := unstartedRig(t, func(c *iscsitest.Config) {
+			c.Params.MaxConnections, c.Params.ErrorRecoveryLevel, c.Params.DefaultTime2Wait = 2, 1, 60
+		})
+		cfg := r.pipeConfig(t)
+		cfg.Params.MaxConnections, cfg.Params.ErrorRecoveryLevel = 2, 1
+		s := r.dial(t, cfg)
+		on := make(chan *iscsitest.Conn, 1)
+		var first atomic.Bool
+		r.srv.Handle(pdu.OpSCSICommand, func(c *iscsitest.Conn, _ pdu.PDU) iscsitest.Action {
+			if first.CompareAndSwap(false, true) {
+				on <- c
+				return iscsitest.Drop() // or so it seems
+			}
+			return iscsitest.Pass()
+		})
+		task := writeTask(0, pattern(1, 4096))
+		task.Replay = false
+		done := newCollector(1)
+		submit(s, done, task)
+		(<-on).Close()
+		time.Sleep(59 * time.Second)
+		is(t, done.wait(t).Err, initiator.ErrInterrupted)
 	})
 }

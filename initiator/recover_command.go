@@ -19,13 +19,17 @@ type ackWatch struct {
 }
 
 // retry sends a command again as it was: with its tag and its CmdSN, so that the
-// target ignores it if it has it (RFC 7143 section 7.2.1). The caller holds mu and
-// has c flushed later.
+// target ignores it if it has it (RFC 7143 section 7.2.1); not on a connection that
+// is lost or left. The caller holds mu and has c flushed later.
 func (s *Session) retry(c *conn, sl *slot) {
+	if c.hasFailed() || c.parted.Load() {
+		return
+	}
 	s.log.Warn("command was lost, sending it again", "lun", sl.task.LUN, "cmdsn", sl.cmdSN)
-	sent := sl.sent
+	sent, batch := sl.sent, sl.cmdBatch
 	s.transmit(c, sl)
 	sl.sent = max(sl.sent, sent)
+	sl.cmdBatch = batch // for the target may have it since then
 }
 
 // retryLost sends the command again that the target waits for, if it has waited
