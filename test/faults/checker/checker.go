@@ -251,7 +251,7 @@ func (w *worker) compare(i int, b []byte) {
 		e.older = append(e.older, e.acked)
 		e.acked, e.power = seq, e.power|1
 		e.unknown = slices.DeleteFunc(e.unknown, func(s uint64) bool { return s <= seq })
-	case now != e.power && (seq == e.durable || slices.Contains(e.older, seq)):
+	case (now != e.power || now&1 != 0) && (seq == e.durable || slices.Contains(e.older, seq)):
 		// Lost with the power, and never flushed: from here on this counts.
 		e.acked, e.power = seq, now|1
 		e.older, e.unknown = nil, nil

@@ -111,6 +111,23 @@ func TestPowerFailure(t *testing.T) {
 	}
 }
 
+// TestRequestsWhileThePowerFails has some before the cache is lost and some after.
+func TestRequestsWhileThePowerFails(t *testing.T) {
+	m := newMemory()
+	err := check(t, m, func(c *checker.Checker) {
+		for range 5 {
+			c.PowerFails(func() {
+				await(t, c)
+				m.crash()
+				await(t, c)
+			})
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFindings(t *testing.T) {
 	var kept []byte // an old write
 	for _, tc := range []struct {
