@@ -344,11 +344,7 @@ func TestOthersAreLostDuringADeparture(t *testing.T) {
 				if parted {
 					release()
 				}
-				done := newCollector(2)
-				for i := range 2 {
-					submit(s, done, writeTask(int64(i)*4096, pattern(uint64(i), 4096)))
-				}
-				until(t, "two commands", func() bool { return r.srv.Received(pdu.OpSCSICommand) == 2 })
+				done := r.twoWrites(t, s)
 				conns := r.members(t)
 				tell(t, conns[1], pdu.AsyncLogoutRequest, 0, 0, 600)
 				events.await(t, initiator.EventAsync)
@@ -375,6 +371,17 @@ func TestOthersAreLostDuringADeparture(t *testing.T) {
 	}
 }
 
+// twoWrites sends two writes and waits until the target has them.
+func (r *rig) twoWrites(t *testing.T, s *initiator.Session) *collector {
+	t.Helper()
+	done := newCollector(2)
+	for i := range 2 {
+		submit(s, done, writeTask(int64(i)*4096, pattern(uint64(i), 4096)))
+	}
+	until(t, "two commands", func() bool { return r.srv.Received(pdu.OpSCSICommand) == 2 })
+	return done
+}
+
 // Logout ends a session while one of its connections is about to be left.
 func TestLogoutDuringADeparture(t *testing.T) {
 	for _, parted := range []bool{false, true} {
@@ -394,11 +401,7 @@ func TestLogoutDuringADeparture(t *testing.T) {
 			if parted {
 				release()
 			}
-			done := newCollector(2)
-			for i := range 2 {
-				submit(s, done, writeTask(int64(i)*4096, pattern(uint64(i), 4096)))
-			}
-			until(t, "two commands", func() bool { return r.srv.Received(pdu.OpSCSICommand) == 2 })
+			done := r.twoWrites(t, s)
 			tell(t, r.members(t)[0], pdu.AsyncLogoutRequest, 0, 0, 600)
 			events.await(t, initiator.EventAsync)
 			if parted {

@@ -147,9 +147,10 @@ func DefaultQueueSettings(connections int) QueueSettings {
 
 // Tune applies queue settings. The sockets have to be served: changing the
 // scheduler, and in newer kernels anything, waits for requests in flight, and holds
-// up new ones meanwhile. So what is set already, as on a device that was taken over, is
-// left alone: after Reconfigure the wait would be for the block layer's timer. Settings that this kernel does not
-// have are passed over; of those that it refuses, all are tried and reported.
+// up new ones meanwhile. So what is set already, as on a device that was taken over,
+// is left alone: after Reconfigure the wait would be for the block layer's timer.
+// Settings that this kernel does not have are passed over; of those that it refuses,
+// all are tried and reported.
 func (d *Device) Tune(q QueueSettings) error {
 	if err := d.ours(); err != nil {
 		return deviceError("tune", d.Index, err)

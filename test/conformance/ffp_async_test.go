@@ -159,14 +159,7 @@ func TestFFP_14_5_AsyncLogoutRequestOfBothOfTwo(t *testing.T) {
 // what may be is sent again, on another one.
 func TestFFP_14_6_AsyncLogoutRequestOfOneWithStuckTasks(t *testing.T) {
 	s, c, c2 := two(t, nil)
-	again := start(t, s, replayed(noData()))
-	c2.command()
-	c.expCmdSN = c2.expCmdSN
-	c.alive(s)
-	c2.expCmdSN = c.expCmdSN
-	lost := start(t, s, noData())
-	c2.command()
-	c.expCmdSN = c2.expCmdSN
+	again, lost := stuck(t, s, c, c2)
 	c2.send(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: 0})
 	req := c2.removed(c2, pdu.LogoutConnection)
 	c.quiet(s) // nothing is sent again before the answer

@@ -127,18 +127,26 @@ func TestFFP_7_3_NoReassignmentBelowLevelTwo(t *testing.T) {
 	c2.quiet(s)
 }
 
-// A lost connection is closed by a Logout on another one. Only then are its tasks
-// sent again, as new commands.
-func TestFFP_21_5_LogoutOfALostConnection(t *testing.T) {
-	s, c, c2 := two(t, nil)
-	again := start(t, s, replayed(noData()))
+// stuck has two commands in flight on the second of two connections: one that may be
+// sent again, and one that may not.
+func stuck(t *testing.T, s *initiator.Session, c, c2 *conn) (again, lost *running) {
+	t.Helper()
+	again = start(t, s, replayed(noData()))
 	c2.command()
 	c.expCmdSN = c2.expCmdSN
 	c.alive(s)
 	c2.expCmdSN = c.expCmdSN
-	lost := start(t, s, noData())
+	lost = start(t, s, noData())
 	c2.command()
 	c.expCmdSN = c2.expCmdSN
+	return again, lost
+}
+
+// A lost connection is closed by a Logout on another one. Only then are its tasks
+// sent again, as new commands.
+func TestFFP_21_5_LogoutOfALostConnection(t *testing.T) {
+	s, c, c2 := two(t, nil)
+	again, lost := stuck(t, s, c, c2)
 	c2.nc.Close()
 	req := c.removed(c2, pdu.LogoutConnection)
 	c.quiet(s)
